@@ -1,0 +1,5 @@
+"""Many streams into one. Every fusion is built and called alike (see `ConcatFusion`)."""
+
+from mmlearn.fusion.feature import ConcatFusion
+
+__all__ = ["ConcatFusion"]

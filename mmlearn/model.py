@@ -1,0 +1,60 @@
+"""MultimodalModel: encoders, a fusion and a head, put together.
+
+Chapter: start/first_model.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mmlearn.clip import Batch
+
+
+class MultimodalModel(nn.Module):
+    """Encode each modality, fuse the vectors, apply the head.
+
+    Args:
+        encoders: name → module that maps `(tensor, mask)` to features (B, D). A batch may hold more modalities than
+            these; they are not looked at.
+        fusion: Module that maps `(features, present)` to (B, fusion.out_dim), such as `ConcatFusion`.
+        head: Module for the task, e.g. `nn.Linear(fusion.out_dim, num_classes)`.
+
+    Chapter: start/first_model.
+    """
+
+    def __init__(self, encoders: Mapping[str, nn.Module], fusion: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleDict(encoders)
+        self.fusion = fusion
+        self.head = head
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the head's output for a batch, e.g. logits (B, num_classes).
+
+        Raises:
+            ValueError: If the batch lacks a modality of this model, or a sample has none of them.
+        """
+        features = {}
+        for name, encoder in self.encoders.items():
+            if name not in batch.data:
+                raise ValueError(f"the batch has no {name!r}; this model reads {sorted(self.encoders)}")
+            features[name] = encoder(fill_absent(batch.data[name], batch.present[name]), batch.mask.get(name))
+        return self.head(self.fusion(features, {name: batch.present[name] for name in features}))
+
+
+def fill_absent(tensor: Tensor, present: Tensor) -> Tensor:
+    """Put zeros where a modality is absent, so that nothing there reaches features or gradients.
+
+    `torch.where` chooses; multiplying by the mask would keep NaN. It comes before the encoder, because a gradient
+    of zero times an activation of NaN is NaN in the encoder's weights.
+
+    Args:
+        tensor: (B, …).
+        present: bool (B,).
+
+    Returns:
+        A tensor like the first.
+    """
+    keep = present.view(-1, *[1] * (tensor.ndim - 1))  # (B, 1, …, 1)
+    return torch.where(keep, tensor, torch.zeros((), dtype=tensor.dtype, device=tensor.device))

@@ -1,0 +1,6 @@
+"""Layers and encoders in plain torch.nn."""
+
+from mmlearn.nn.encoders import AudioEncoder, TextEncoder, VideoEncoder
+from mmlearn.nn.pooling import AttentionPool
+
+__all__ = ["AttentionPool", "AudioEncoder", "TextEncoder", "VideoEncoder"]

@@ -1,0 +1,34 @@
+"""From many steps to one vector.
+
+Chapter: start/first_model.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+class AttentionPool(nn.Module):
+    """Average over steps with learned weights, so that a model can look where there is something to see.
+
+    The weights are `softmax(w · x_n)` over the real steps n (Bahdanau et al. 2015 with one fixed query).
+
+    Args:
+        dim: Width D of a step.
+
+    Chapter: start/first_model.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(dim, 1, bias=False)  # a softmax does not see a bias added to all scores
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Pool steps (B, N, D) to (B, D); `mask` (B, N) is True where a step is real.
+
+        A sample without any real step gets a finite vector, so that an absent modality does no harm.
+        """
+        scores = self.score(x).squeeze(-1)  # (B, N)
+        if mask is not None:
+            scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        weights = scores.softmax(dim=-1)
+        return torch.einsum("bn,bnd->bd", weights, x)

@@ -1,0 +1,1 @@
+"""From raw streams to tensors."""

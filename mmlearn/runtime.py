@@ -1,0 +1,74 @@
+"""Where a program runs: device, arithmetic, seeds, and the folder for data.
+
+Chapter: start/setup.
+"""
+
+import os
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import platformdirs
+
+if TYPE_CHECKING:  # importing torch takes seconds, and `home` does not need it
+    import torch
+
+Precision = Literal["no", "fp16", "bf16"]
+
+
+def home() -> Path:
+    """Return the folder that holds downloaded and generated data.
+
+    It is `$MMLEARN_HOME` where that is set, else the user's cache folder. It is not created here.
+    """
+    return Path(os.environ.get("MMLEARN_HOME") or platformdirs.user_cache_dir("mmlearn"))
+
+
+def device() -> "torch.device":
+    """Return the best device of this machine: CUDA, else Apple's MPS, else the CPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def precision(on: "torch.device | str | None" = None) -> Precision:
+    """Return the mixed precision that suits a device, in Accelerate's words.
+
+    bfloat16 needs tensor cores of NVIDIA's Ampere or later. Older ones, such as the T4 that Colab lends, have float16
+    only, which needs loss scaling (Micikevicius et al. 2018). CPU and Apple devices train in float32.
+
+    Args:
+        on: The device; by default `device()`.
+
+    Returns:
+        "bf16", "fp16", or "no" for plain float32.
+    """
+    import torch
+
+    on = torch.device(on) if on is not None else device()
+    if on.type != "cuda":
+        return "no"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's, NumPy's and PyTorch's random numbers, on every device.
+
+    Args:
+        seed: Any integer from 0 to 2**32 - 1.
+
+    Raises:
+        ValueError: If the seed is out of that range.
+    """
+    import numpy as np
+    import torch
+
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed is {seed}; expected an integer from 0 to 2**32 - 1")
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)

@@ -1,0 +1,29 @@
+"""AttentionPool against its formula, and what masks do."""
+
+import torch
+from torch.autograd import gradcheck
+
+from mmlearn.nn import AttentionPool
+
+
+def test_equals_the_formula_in_the_open() -> None:
+    pool = AttentionPool(3)
+    x = torch.randn(2, 4, 3)
+    for sample, pooled in zip(x, pool(x), strict=True):
+        scores = [float(step @ pool.score.weight[0].detach()) for step in sample]
+        weights = torch.tensor(scores).exp() / torch.tensor(scores).exp().sum()
+        assert torch.allclose(pooled, (weights[:, None] * sample).sum(0), atol=1e-6)
+
+
+def test_padding_changes_nothing_and_nothing_real_stays_finite() -> None:
+    pool = AttentionPool(3)
+    x = torch.randn(2, 6, 3)
+    mask = torch.tensor([[True] * 4 + [False] * 2, [False] * 6])
+    assert torch.allclose(pool(x, mask)[0], pool(x[:1, :4])[0], atol=1e-6)
+    assert pool(x, mask)[1].isfinite().all()
+
+
+def test_gradients() -> None:
+    pool = AttentionPool(3).double()
+    mask = torch.tensor([[True, True, False]])
+    assert gradcheck(lambda x: pool(x, mask), (torch.randn(1, 3, 3, dtype=torch.float64, requires_grad=True),))

@@ -1,0 +1,64 @@
+"""Devices, precision, seeds, the data folder; and that `import mmlearn` is quick."""
+
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import mmlearn
+
+
+def test_import_is_quick_and_leaves_torch_alone() -> None:
+    code = (
+        "import sys, time; start = time.perf_counter(); import mmlearn; seconds = time.perf_counter() - start;"
+        "mmlearn.home(); print(seconds, 'torch' in sys.modules)"
+    )
+    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(3)]
+    seconds, torch_is_in = zip(*(run.stdout.split() for run in runs), strict=True)
+    assert min(map(float, seconds)) <= 0.3
+    assert set(torch_is_in) == {"False"}
+
+
+def test_every_public_name_is_there() -> None:
+    for name in mmlearn.__all__:
+        assert getattr(mmlearn, name) is not None
+    assert set(dir(mmlearn)) >= {"Clip", "fit"}
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = mmlearn.nonsense
+
+
+def test_home_follows_the_environment(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("MMLEARN_HOME", str(tmp_path))
+    assert mmlearn.home() == tmp_path
+    monkeypatch.delenv("MMLEARN_HOME")
+    assert mmlearn.home().name == "mmlearn"
+
+
+def test_device_prefers_cuda_then_apple(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert mmlearn.device().type == "cpu"
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert mmlearn.device().type == "mps"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert mmlearn.device().type == "cuda"
+
+
+@pytest.mark.parametrize(("bf16", "expected"), [(True, "bf16"), (False, "fp16")])
+def test_precision_is_bf16_where_the_device_has_it(monkeypatch, bf16: bool, expected: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: bf16 or including_emulation)
+    assert mmlearn.precision("cuda") == expected
+    assert mmlearn.precision("cpu") == mmlearn.precision("mps") == "no"
+
+
+def test_seeds_reproduce_and_bad_ones_are_refused() -> None:
+    def draw() -> tuple[float, float, float]:
+        mmlearn.seed_everything(7)
+        return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+    assert draw() == draw()
+    with pytest.raises(ValueError, match="seed is -1"):
+        mmlearn.seed_everything(-1)
