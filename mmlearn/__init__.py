@@ -19,6 +19,7 @@ _HOME_OF = {
     "predict": "mmlearn.training",
     "device": "mmlearn.runtime",
     "home": "mmlearn.runtime",
+    "load_results": "mmlearn.runtime",
     "precision": "mmlearn.runtime",
     "seed_everything": "mmlearn.runtime",
 }

@@ -1,12 +1,13 @@
-"""Where a program runs: device, arithmetic, seeds, and the folder for data.
+"""Where a program runs: device, arithmetic, seeds, the folder for data, and what benchmarks measured.
 
 Chapter: start/setup.
 """
 
+import json
 import os
 import random
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import platformdirs
 
@@ -72,3 +73,22 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+
+
+def load_results(name: str) -> dict[str, Any]:
+    """Read the results of a benchmark, `benchmarks/results/<name>.json`, from the checkout or the installed package.
+
+    Args:
+        name: The file's name without ending, e.g. "first_model".
+
+    Raises:
+        FileNotFoundError: If there is no such file; it names what there is.
+
+    Chapter: start/first_model.
+    """
+    package = Path(__file__).parent
+    folders = [package.parent / "benchmarks" / "results", package / "results"]  # a checkout; an installed wheel
+    files = {path.stem: path for folder in folders for path in sorted(folder.glob("*.json"))}
+    if name not in files:
+        raise FileNotFoundError(f"no results called {name!r}; there are {sorted(files)}")
+    return json.loads(files[name].read_text(encoding="utf-8"))

@@ -62,3 +62,9 @@ def test_seeds_reproduce_and_bad_ones_are_refused() -> None:
     assert draw() == draw()
     with pytest.raises(ValueError, match="seed is -1"):
         mmlearn.seed_everything(-1)
+
+
+def test_results_are_read_and_missing_ones_named() -> None:
+    assert mmlearn.load_results("first_model")["seeds"]
+    with pytest.raises(FileNotFoundError, match="no results called 'nonsense'; there are .*first_model"):
+        mmlearn.load_results("nonsense")

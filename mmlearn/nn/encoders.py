@@ -13,6 +13,29 @@ from torch import Tensor, nn
 from mmlearn.nn.pooling import AttentionPool
 
 
+def standardise(x: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Give each sample of a batch mean 0 and standard deviation 1, over all that is real in it.
+
+    Loudness, exposure and paper differ from clip to clip; without this step training stands still for several epochs.
+
+    Args:
+        x: (B, …, N), floating-point.
+        mask: bool (B, N), True where a step is real; the steps that are not keep no influence.
+
+    Chapter: start/first_model.
+    """
+    dims = tuple(range(1, x.ndim))
+    if mask is None:
+        deviation, mean = torch.std_mean(x, dim=dims, keepdim=True, correction=0)
+        return (x - mean) / (deviation + 1e-3)
+    real = mask.view(len(x), *[1] * (x.ndim - 2), -1).expand_as(x)  # (B, …, N)
+    count = real.sum(dims, keepdim=True).clamp(min=1)
+    mean = torch.where(real, x, 0.0).sum(dims, keepdim=True) / count
+    centred = torch.where(real, x - mean, 0.0)
+    deviation = (centred.square().sum(dims, keepdim=True) / count).sqrt()
+    return centred / (deviation + 1e-3)
+
+
 class VideoEncoder(nn.Module):
     """Encode frames: patches of a few frames (tubelets), two convolutions, pooling over time.
 
@@ -25,6 +48,7 @@ class VideoEncoder(nn.Module):
         dim: Width of the output.
         width: Channels after the first convolution; doubled by each of the next two.
         dropout: Share of features dropped before pooling.
+        pool: Module from steps (B, T/T', dim) to (B, dim); by default `AttentionPool`.
 
     Raises:
         ValueError: If a side is no multiple of 16.
@@ -33,7 +57,13 @@ class VideoEncoder(nn.Module):
     """
 
     def __init__(
-        self, size: tuple[int, int] = (48, 48), tubelet: int = 4, dim: int = 128, width: int = 24, dropout: float = 0.1
+        self,
+        size: tuple[int, int] = (48, 48),
+        tubelet: int = 4,
+        dim: int = 128,
+        width: int = 24,
+        dropout: float = 0.1,
+        pool: nn.Module | None = None,
     ) -> None:
         super().__init__()
         height, breadth = size
@@ -42,7 +72,7 @@ class VideoEncoder(nn.Module):
         self.tubelet = tubelet
         self.convolutions = nn.Sequential(
             nn.Conv3d(3, width, (tubelet, 4, 4), stride=(tubelet, 4, 4)),  # (B, width, T/T', H/4, W/4)
-            nn.GroupNorm(4, width),
+            nn.GroupNorm(width, width),  # each channel by itself: the clip's brightness and contrast go
             nn.GELU(),
             nn.Conv3d(width, 2 * width, (1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),  # (…, T/T', H/8, W/8)
             nn.GroupNorm(4, 2 * width),
@@ -52,11 +82,12 @@ class VideoEncoder(nn.Module):
             nn.GELU(),
         )
         self.project = nn.Linear(4 * width * (height // 16) * (breadth // 16), dim)
+        self.norm = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
-        self.pool = AttentionPool(dim)
+        self.pool = pool or AttentionPool(dim)
 
     def forward(self, video: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Encode video (B, 3, T, H, W), uint8 in 0..255 or float in 0..1, to (B, dim).
+        """Encode video (B, 3, T, H, W), uint8 or float, to (B, dim). Bytes travel to the device, a quarter of the floats.
 
         Raises:
             ValueError: If there are fewer frames than a tubelet has, or a mask is given: clips here have equal length.
@@ -65,11 +96,9 @@ class VideoEncoder(nn.Module):
             raise ValueError("VideoEncoder takes no mask; give clips of equal length")
         if video.shape[2] < self.tubelet:
             raise ValueError(f"video has {video.shape[2]} frames; expected at least {self.tubelet}, one tubelet")
-        if not video.is_floating_point():
-            video = video.float().mul_(1 / 255)  # uint8 travels to the device: a quarter of the bytes
-        x = self.convolutions(video)  # (B, C, N, h, w) with N = T/T'
+        x = self.convolutions(video.float())  # (B, C, N, h, w) with N = T/T'
         x = x.permute(0, 2, 1, 3, 4).flatten(2)  # (B, N, C * h * w)
-        return self.pool(self.dropout(nn.functional.gelu(self.project(x))))
+        return self.pool(self.dropout(nn.functional.gelu(self.norm(self.project(x)))))
 
 
 class AudioEncoder(nn.Module):
@@ -96,7 +125,7 @@ class AudioEncoder(nn.Module):
 
     def forward(self, mel: Tensor, mask: Tensor | None = None) -> Tensor:
         """Encode log-mel (B, M, T) to (B, dim); `mask` (B, T) is True where a step is real."""
-        x = mel
+        x = standardise(mel, mask)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             if mask is not None:
                 x = x.masked_fill(~mask[:, None], 0.0)  # padding looks like what a convolution pads with

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 class LogMel(nn.Module):
     """Log-mel spectrogram: how much energy sounds in each of M bands, in steps of 10 ms, as a natural logarithm.
 
-    Bands follow Slaney's mel scale and are normalised to equal area, as librosa's default; energies are floored at 1e-6 (-60 dB)
-    before the logarithm, and the result is divided by 10 to lie about -1.4 … 1.
+    Bands follow Slaney's mel scale and are normalised to equal area, as librosa's default; windows last 25 ms. Energies are
+    floored at 1e-6 before the logarithm, so silence is -13.8.
 
     Args:
         sample_rate: Samples a second of the input.
@@ -42,4 +42,4 @@ class LogMel(nn.Module):
         samples = torch.as_tensor(audio)
         if samples.shape[-1] == 0 or not samples.is_floating_point():
             raise ValueError(f"audio is {samples.dtype} {tuple(samples.shape)}; expected floats, at least one sample")
-        return torch.log(self.mel(samples).clamp(min=1e-6)) / 10
+        return torch.log(self.mel(samples).clamp(min=1e-6))

@@ -17,3 +17,15 @@ def to_tensor(video: np.ndarray) -> Tensor:
     if video.dtype != np.uint8 or video.ndim != 4:
         raise ValueError(f"video is {video.dtype} {video.shape}; expected uint8 (T, H, W, C)")
     return torch.from_numpy(np.ascontiguousarray(video.transpose(3, 0, 1, 2)))
+
+
+def to_motion(video: np.ndarray) -> Tensor:
+    """Return what moves, as a tensor uint8 (C, T, H, W): each frame's difference from the clip's mean frame, around 128.
+
+    What stays the same (skin, beard, light) says who speaks; what differs says what is spoken.
+
+    Raises:
+        ValueError: If the array is not uint8 (T, H, W, C).
+    """
+    frames = to_tensor(video).float()
+    return (frames - frames.mean(dim=1, keepdim=True) + 128).round().clamp(0, 255).to(torch.uint8)

@@ -43,7 +43,7 @@ def fit(
     objective: Objective,
     *,
     epochs: int = 10,
-    batch_size: int = 64,
+    batch_size: int = 32,
     lr: float = 2e-3,
     weight_decay: float = 0.05,
     augment: Callable[[Batch], Batch] | None = None,
@@ -55,8 +55,8 @@ def fit(
 ) -> list[dict[str, float]]:
     """Train a model; afterwards it has the weights of its best epoch.
 
-    AdamW with a one-cycle learning rate (Smith & Topin 2019) and gradients clipped to norm 1. The device and the precision
-    are the machine's best unless told otherwise; start with `accelerate launch` or `torchrun` to use several devices.
+    AdamW with a one-cycle learning rate (Smith & Topin 2019), gradients clipped to norm 1. Device and precision are the
+    machine's best unless told otherwise; start with `accelerate launch` or `torchrun` to use several devices.
 
     Args:
         model: Maps a `Batch` to an output. It is trained in place.
@@ -94,7 +94,8 @@ def fit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=epochs * len(loader))
     better, best_scores, best_weights = _comparison(objective), None, model.state_dict()
     history: list[dict[str, float]] = []
-    bar = tqdm(range(1, epochs + 1), unit="epoch", disable=not progress or not accelerator.is_main_process)
+    shown = {} if progress and accelerator.is_main_process else {"disable": True}  # else TQDM_DISABLE decides
+    bar = tqdm(range(1, epochs + 1), unit="epoch", **shown)
     for epoch in bar:
         start = time.perf_counter()
         runner.train()

@@ -3,7 +3,7 @@
 import torch
 from torch.autograd import gradcheck
 
-from mmlearn.nn import AttentionPool
+from mmlearn.nn import AttentionPool, OrderedPool
 
 
 def test_equals_the_formula_in_the_open() -> None:
@@ -27,3 +27,21 @@ def test_gradients() -> None:
     pool = AttentionPool(3).double()
     mask = torch.tensor([[True, True, False]])
     assert gradcheck(lambda x: pool(x, mask), (torch.randn(1, 3, 3, dtype=torch.float64, requires_grad=True),))
+
+
+def test_ordered_pool_is_a_sum_over_places() -> None:
+    pool = OrderedPool(3, steps=4, width=2)
+    x = torch.randn(5, 4, 3)
+    weights = pool.mix.weight.view(3, 4, 2)  # (out, place, narrow)
+    expected = sum(pool.narrow(x[:, n]) @ weights[:, n].T for n in range(4)) + pool.mix.bias
+    assert torch.allclose(pool(x), expected, atol=1e-6)
+    assert not torch.allclose(pool(x), pool(x.flip(1)), atol=1e-3)  # place matters
+
+
+def test_ordered_pool_forgets_padding() -> None:
+    pool = OrderedPool(3, steps=4)
+    x = torch.randn(1, 4, 3)
+    mask = torch.tensor([[True, True, False, False]])
+    spoilt = x.clone()
+    spoilt[:, 2:] = torch.nan
+    assert torch.equal(pool(spoilt, mask), pool(x, mask))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmlearn.preprocessing.video import to_tensor
+from mmlearn.preprocessing.video import to_motion, to_tensor
 
 
 def test_axes_move_and_bytes_stay() -> None:
@@ -19,3 +19,11 @@ def test_axes_move_and_bytes_stay() -> None:
 def test_errors(wrong: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"expected uint8 \(T, H, W, C\)"):
         to_tensor(wrong)
+
+
+def test_motion_is_grey_where_nothing_moves() -> None:
+    video = np.full((4, 2, 2, 3), 200, np.uint8)
+    video[:2, 0, 0] = 100  # mean 150: 50 below it, then 50 above
+    motion = to_motion(video)
+    assert motion[:, :, 1, 1].unique().tolist() == [128]
+    assert motion[0, :, 0, 0].tolist() == [78, 78, 178, 178]

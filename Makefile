@@ -1,0 +1,97 @@
+# One target for each thing people do with this repository. `make` alone lists them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+STAMP := $(VENV)/.installed
+export OMP_NUM_THREADS ?= 2
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export PYTHONUNBUFFERED = 1
+SAY = @printf '\n== %s\n'
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL: # two cores; and the chapters' timings are shown
+.PHONY: help setup data notebooks notebooks-check execute site book lint types floors unit browser site-tests test \
+	repository lab clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+# --- what everything else needs -------------------------------------------------------------------------------------
+
+setup: $(STAMP) ## virtual environment with the pinned packages (done once; again when requirements.txt changes)
+
+$(STAMP): requirements.txt pyproject.toml
+	$(SAY) "setup: virtual environment $(VENV) with the packages of requirements.txt"
+	@command -v $(PYTHON) >/dev/null || { echo "setup: no $(PYTHON) on PATH; install Python 3.11 or newer, or say make PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("setup: Python 3.11 or newer is needed, $(PYTHON) is %d.%d; say make PYTHON=python3.12" % v[:2])'
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || { echo "setup: $(PYTHON) cannot make virtual environments (Debian: apt install python3-venv)"; exit 1; }
+	@$(PY) -m pip install -r requirements.txt
+	@$(PY) -m pip install --quiet --no-deps -e .
+	@touch $@
+
+data: $(STAMP) ## fetch and verify the data of the default dataset (skips what is there)
+	$(SAY) "data: the default dataset"
+	@$(PY) -m mmlearn.cli data hanzi
+
+# --- the book -------------------------------------------------------------------------------------------------------
+
+notebooks: $(STAMP) ## derive the .ipynb beside each chapter
+	$(SAY) "notebooks: derive them from the chapters"
+	@$(PY) -m tools.notebooks
+
+execute: $(STAMP) data ## run every chapter that changed (pytest --nbmake over the derived notebooks)
+	$(SAY) "execute: run the chapters that changed"
+	@$(PY) -m tools.execute
+
+site: $(STAMP) execute ## build the pages from what was executed
+	$(SAY) "site: build the pages"
+	@$(BIN)/jupyter-book build . -W --keep-going
+
+book: setup data notebooks execute site ## the whole book: set up, fetch, execute, build _build/html
+	@echo; echo "The book: _build/html/index.html"
+
+lab: setup data notebooks ## open the chapters in JupyterLab
+	@$(BIN)/jupyter lab book/en
+
+# --- the tests ------------------------------------------------------------------------------------------------------
+
+test: setup lint types floors notebooks-check unit execute site browser ## everything that CI checks
+	@echo; echo "All tests passed."
+
+lint: $(STAMP) ## ruff over the package, the tools, the tests and the chapters' code
+	$(SAY) "lint: ruff"
+	@$(BIN)/ruff check mmlearn tests tools benchmarks conftest.py book
+	@$(BIN)/ruff format --check mmlearn tests tools benchmarks conftest.py book/_ext
+
+types: $(STAMP) ## mypy
+	$(SAY) "types: mypy"
+	@$(BIN)/mypy
+
+floors: $(STAMP) ## import-linter: no module imports from a floor above its own
+	$(SAY) "floors: import-linter"
+	@$(BIN)/lint-imports
+
+notebooks-check: $(STAMP)
+	$(SAY) "notebooks: are they fresh?"
+	@$(PY) -m tools.notebooks --check
+
+unit: $(STAMP) data ## unit tests with coverage
+	$(SAY) "unit: pytest"
+	@$(PY) -m pytest --ignore=tests/book/test_site.py --cov=mmlearn --cov-fail-under=90
+
+browser: $(STAMP)
+	$(SAY) "browser: the built site in Chromium"
+	@$(PY) -m tools.chromium
+	@$(PY) -m pytest tests/book/test_site.py
+
+site-tests: site browser ## build the site and look at it in a real browser
+
+# --- now and then ---------------------------------------------------------------------------------------------------
+
+repository: $(STAMP) ## make repository URL=https://github.com/OWNER/NAME: change the address everywhere
+	@$(PY) -m tools.repository "$(URL)"
+	@$(PY) -m tools.notebooks
+
+clean: ## remove what was built (the virtual environment and the data stay)
+	rm -rf _build .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis

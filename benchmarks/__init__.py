@@ -1,0 +1,1 @@
+"""One script a claim; each writes benchmarks/results/<name>.json."""

@@ -1,0 +1,168 @@
+"""Recorded Mandarin syllables: read, trimmed, made equally loud, brought to 16 kHz at several pitches; and noise.
+
+Chapter: start/dataset.
+"""
+
+from functools import cache
+from math import gcd
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from scipy import signal
+
+from mmlearn.datasets.pronounce import zhuyin_of
+
+RATE = 16_000  # samples per second of everything this module returns
+PITCHES = (18, 19, 20, 21, 22)  # twentieths of the speaker's own pitch (and tempo): 20 leaves a recording as it is
+LEVEL = 0.08  # root mean square of a syllable
+SYNTHETIC = "espeak"  # the voice where no recordings are at hand
+TALKERS = 6  # people who talk at once in babble
+CROWD = 160  # syllables that babble is made of
+
+
+class VoiceBank:
+    """The recordings, each read once and kept in memory.
+
+    Args:
+        folder: Holds `<zhuyin><tone>/<voice>.ogg`, as Debian's gcin-voice does; None = synthetic speech by eSpeak NG.
+
+    Chapter: start/dataset.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self.names: tuple[str, ...] = ("3", "5") if folder else (SYNTHETIC,)
+        self._read: dict[tuple[str, str], tuple[np.ndarray, int]] = {}  # trimmed, at their own rate
+        self._ready: dict[tuple[str, str, int], np.ndarray] = {}
+
+    def voices_of(self, char: str) -> tuple[str, ...]:
+        """Return the voices that can say a character; none where it has no reading or no recording."""
+        syllable = zhuyin_of(char)
+        if syllable is None:
+            return ()
+        if self.folder is None:
+            return self.names
+        return tuple(name for name in self.names if (self.folder / syllable / f"{name}.ogg").is_file())
+
+    def say(self, char: str, voice: str, pitch: int = 20) -> np.ndarray:
+        """Return a character's syllable, float64 of shape (samples,) at 16 kHz, with a root mean square of 0.08.
+
+        Args:
+            char: One character.
+            voice: One of `voices_of(char)`.
+            pitch: In twentieths of the speaker's own, one of 18 … 22.
+
+        Raises:
+            ValueError: If that voice cannot say it, or the pitch is another one.
+        """
+        if pitch not in PITCHES:
+            raise ValueError(f"pitch is {pitch}; expected one of {PITCHES}")
+        syllable = zhuyin_of(char) or ""
+        key = (syllable, voice, pitch)
+        if key not in self._ready:
+            if voice not in self.voices_of(char):
+                raise ValueError(f"voice {voice!r} cannot say {char!r}; expected one of {self.voices_of(char)}")
+            if (syllable, voice) not in self._read:
+                self._read[syllable, voice] = self._load(syllable, voice) if self.folder else _synthesise(char)
+            self._ready[key] = _finish(*self._read[syllable, voice], pitch)
+        return self._ready[key]
+
+    def crowd(self, voices: tuple[str, ...], spared: str) -> list[np.ndarray]:
+        """Return syllables for babble, all by the given voices and none of them a reading of `spared`'s characters."""
+        if self.folder is None:
+            return [_finish(*_synthesise(char), 20) for char in "天地来去开关东南西北春夏秋冬" if char not in spared]
+        taken = {zhuyin_of(char) for char in spared}
+        files = [p for p in sorted(self.folder.glob("*/*.ogg")) if p.stem in voices and p.parent.name not in taken]
+        chosen = files[:: max(1, len(files) // CROWD)]
+        return [_finish(*self._load(path.parent.name, path.stem), 20) for path in chosen]
+
+    def _load(self, syllable: str, voice: str) -> tuple[np.ndarray, int]:
+        assert self.folder is not None
+        samples, rate = soundfile.read(self.folder / syllable / f"{voice}.ogg", dtype="float64", always_2d=True)
+        return trim(samples.mean(1), rate), rate
+
+
+def trim(samples: np.ndarray, rate: int, floor_db: float = -40.0) -> np.ndarray:
+    """Cut the silence before and after a sound, where 10 ms stay below the loudest 10 ms by more than `floor_db`.
+
+    Args:
+        samples: float64 of shape (samples,).
+        rate: Samples per second.
+        floor_db: Decibels, negative.
+
+    Chapter: start/dataset; preprocessing/audio.
+    """
+    step = max(1, rate // 100)
+    blocks = np.add.reduceat(samples**2, np.arange(0, len(samples), step))  # energy of each 10 ms
+    loud = np.flatnonzero(blocks > blocks.max() * 10 ** (floor_db / 10))
+    return samples[loud[0] * step : (loud[-1] + 1) * step] if len(loud) else samples
+
+
+def babble(rng: np.random.Generator, crowd: list[np.ndarray], length: int) -> np.ndarray:
+    """Let six people talk at once: syllables at random, one after another, six times over each other.
+
+    Args:
+        rng: Where the randomness comes from.
+        crowd: The syllables.
+        length: Samples wanted.
+
+    Returns:
+        float64 of shape (length,).
+
+    Chapter: start/dataset.
+    """
+    out = np.zeros(length)
+    for _ in range(TALKERS):
+        at = -int(rng.integers(RATE // 3))  # everyone is in the middle of a word
+        while at < length:
+            syllable = crowd[int(rng.integers(len(crowd)))]
+            add_at(out, syllable, at)
+            at += len(syllable)
+    return out
+
+
+def add_at(out: np.ndarray, sound: np.ndarray, at: int) -> None:
+    """Add a sound to `out` in place from sample `at` on; what lies outside is cut off."""
+    first, last = max(0, at), min(len(out), at + len(sound))
+    if first < last:
+        out[first:last] += sound[first - at : last - at]
+
+
+def mix_at_snr(speech: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
+    r"""Add noise so that mean power of speech over that of noise is exactly the ratio asked for.
+
+    .. math:: x = s + n \sqrt{P_s / P_n} \, 10^{-\mathrm{SNR}/20}
+
+    Args:
+        speech: float64 of shape (samples,). Where it is silent altogether, the noise stays as loud as it is.
+        noise: The same shape.
+        snr_db: Signal-to-noise ratio in decibels.
+
+    Chapter: start/dataset; preprocessing/audio.
+    """
+    power, other = float(np.mean(speech**2)), float(np.mean(noise**2))
+    if power == 0 or other == 0:
+        return speech + noise
+    return speech + noise * (np.sqrt(power / other) * 10 ** (-snr_db / 20))
+
+
+def _synthesise(char: str) -> tuple[np.ndarray, int]:
+    from mmlearn.datasets.espeak import speak_syllable
+
+    samples, rate = speak_syllable(char)
+    return trim(samples.astype(np.float64), rate), rate
+
+
+def _finish(samples: np.ndarray, rate: int, pitch: int) -> np.ndarray:
+    """Bring a sound to 16 kHz at a pitch, and to the common level."""
+    up, down = RATE * 20, rate * pitch
+    up, down = up // gcd(up, down), down // gcd(up, down)
+    out = signal.resample_poly(samples, up, down, window=_low_pass(max(up, down)))
+    return out * (LEVEL / max(float(np.sqrt(np.mean(out**2))), 1e-9))
+
+
+@cache
+def _low_pass(factor: int) -> np.ndarray:
+    """Return the filter that `resample_poly` would design anew for each sound."""
+    return signal.firwin(20 * factor + 1, 1 / factor, window=("kaiser", 5.0))
