@@ -12,7 +12,7 @@ SAY = @printf '\n== %s\n'
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two cores; and the chapters' timings are shown
 .PHONY: help setup data notebooks notebooks-check execute site book lint types floors unit browser site-tests test \
-	repository lab clean
+	repository lab colab-test clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -92,6 +92,10 @@ site-tests: site browser ## build the site and look at it in a real browser
 repository: $(STAMP) ## make repository URL=https://github.com/OWNER/NAME: change the address everywhere
 	@$(PY) -m tools.repository "$(URL)"
 	@$(PY) -m tools.notebooks
+
+colab-test: ## rehearse Colab's install cell with every dependency at its lower bound (8 GB in FOLDER=_build/colab)
+	$(SAY) "colab-test: a clean virtual environment with lower bounds only, and a notebook in it"
+	@$(PYTHON) -m tools.lower_bounds "$(or $(FOLDER),_build/colab)"
 
 clean: ## remove what was built (the virtual environment and the data stay)
 	rm -rf _build .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -22,13 +22,11 @@ def spread(values: list[float]) -> dict[str, Any]:
 def save(name: str, results: dict[str, Any]) -> None:
     """Write `results` to benchmarks/results/<name>.json with date, commit, device and versions."""
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True)
-    cuda = torch.cuda.is_available()
+    cpu = f"CPU, {platform.machine()}, {torch.get_num_threads()} threads"
     about = {
         "date": datetime.date.today().isoformat(),
         "commit": commit.stdout.strip(),
-        "device": torch.cuda.get_device_name()
-        if cuda
-        else f"CPU, {platform.machine()}, {torch.get_num_threads()} threads",
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else cpu,
         "python": platform.python_version(),
         "versions": {package: version(package) for package in ("torch", "torchaudio", "numpy", "accelerate")},
     }

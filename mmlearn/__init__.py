@@ -25,7 +25,7 @@ _HOME_OF = {
 }
 _SUBPACKAGES = ("datasets", "finetuning", "fusion", "media", "nn", "plotting", "preprocessing", "training")
 
-__all__ = [*_HOME_OF, *_SUBPACKAGES]  # noqa: PLE0604 - the names are those of the table
+__all__ = [*_HOME_OF, *_SUBPACKAGES]
 
 
 def __getattr__(name: str) -> Any:

@@ -66,5 +66,5 @@ def test_seeds_reproduce_and_bad_ones_are_refused() -> None:
 
 def test_results_are_read_and_missing_ones_named() -> None:
     assert mmlearn.load_results("first_model")["seeds"]
-    with pytest.raises(FileNotFoundError, match="no results called 'nonsense'; there are .*first_model"):
+    with pytest.raises(FileNotFoundError, match=r"no results called 'nonsense'; there are .*first_model"):
         mmlearn.load_results("nonsense")

@@ -1,4 +1,4 @@
-"""Rehearse Colab: run a derived notebook, install cell and all, where every dependency has its lowest permitted version.
+"""Rehearse Colab: run a derived notebook, install cell and all, where all dependencies have their lowest release.
 
 python -m tools.lower_bounds                      # list the lower bounds of pyproject.toml
 python -m tools.lower_bounds FOLDER               # rehearse start/dataset in FOLDER (emptied first; about 8 GB)
@@ -39,7 +39,7 @@ def lower_bounds(pyproject: Path = ROOT / "pyproject.toml") -> dict[str, str]:
         pyproject: the file whose `project.dependencies` are read.
 
     Raises:
-        ValueError: a dependency is not of the form NAME>=RELEASE; an upper bound or a pin would change Colab's packages.
+        ValueError: a dependency is not NAME>=RELEASE alone; an upper bound or a pin would change Colab's packages.
     """
     bounds = {}
     for line in tomllib.loads(pyproject.read_text(encoding="utf8"))["project"]["dependencies"]:
@@ -97,6 +97,11 @@ def copy_repository(target: Path) -> None:
         subprocess.run([*git, *command], cwd=target, check=True)
 
 
+def changes(before: dict[str, str], after: dict[str, str]) -> dict[str, tuple[str, str | None]]:
+    """Which installed packages have another version now (before, after), or are gone (before, None)."""
+    return {name: (version, after.get(name)) for name, version in before.items() if after.get(name) != version}
+
+
 class Rehearsal:
     """A clean virtual environment, and notebooks that run in it.
 
@@ -111,7 +116,7 @@ class Rehearsal:
         ours = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
         path = f"{self.programs}{os.pathsep}{ours['PATH']}"
         self.environment = ours | {"PATH": path, "VIRTUAL_ENV": str(self.folder / "venv")}
-        venv.create(self.folder / "venv", with_pip=True)
+        venv.create(self.folder / "venv", with_pip=True, upgrade_deps=True)  # pip 23 refuses git+file:///…
         copy_repository(self.folder / "repository")
 
     def run(self, *command: str, **more: str) -> str:
@@ -125,9 +130,11 @@ class Rehearsal:
         return result.stdout
 
     def pip(self, *arguments: str) -> str:
+        """Run the virtual environment's pip; what it prints."""
         return self.run("python", "-m", "pip", *arguments)
 
     def versions(self) -> dict[str, str]:
+        """What is installed."""
         return {one["name"].lower(): one["version"] for one in json.loads(self.pip("list", "--format=json"))}
 
     def play(self, doc: str, title: str) -> None:
@@ -149,7 +156,7 @@ class Rehearsal:
         self.run("jupyter", "execute", f"--timeout={TIMEOUT}", "--inplace", str(path), MMLEARN_HOME=home)
         self.run("mmlearn", "--help")
         after = self.versions()
-        if changed := {name: (old, after.get(name)) for name, old in before.items() if after.get(name) != old}:
+        if changed := changes(before, after):
             raise SystemExit(f"lower_bounds: {title}: the install cell changed what was installed: {changed}")
         new = [f"{name} {version}" for name, version in after.items() if name not in before]
         print(f"\n== {title}: {doc} ran in {time.monotonic() - begin:.0f} s. The install cell added {', '.join(new)}.")

@@ -8,45 +8,26 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import torch
-from torch import nn
 
-import mmlearn
-from mmlearn.clip import Clip
-from mmlearn.datasets.hanzi import HanziClips
-from mmlearn.finetuning.classification import Classification
-from mmlearn.fusion import ConcatFusion
-from mmlearn.nn.encoders import AudioEncoder, TextEncoder, VideoEncoder
+from benchmarks.first_model import NOISE, accuracy, join, load, train_alone
+from mmlearn import Clip, predict
+from mmlearn.datasets import HanziClips
 from mmlearn.plotting import COLOUR_OF, set_style
 from mmlearn.preprocessing.audio import LogMel
-from mmlearn.preprocessing.text import Vocabulary
-from mmlearn.preprocessing.video import to_tensor
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 PICTURE = Path(__file__).resolve().parent.parent / "book" / "_static" / "overview.png"
-NOISE = {"snr_db": 0.0, "noise": "babble", "occlusion": 0.3, "text_noise": 0.3}
 
 
-def predict_unseen(count: int = 200) -> tuple[HanziClips, torch.Tensor, float]:
-    """Train on noisy clips; return unseen ones, their class probabilities (count, 10), and the accuracy."""
-    mmlearn.seed_everything(0)
-    train = HanziClips(2000, split="train", **NOISE)
-    valid = HanziClips(200, split="valid", **NOISE)
-    test = HanziClips(count, split="test", **NOISE)
-    vocabulary = Vocabulary(clip.text for clip in train)
-    transforms = {"video": to_tensor, "audio": LogMel(), "text": vocabulary.encode}
-    model = mmlearn.MultimodalModel(
-        {"video": VideoEncoder(), "audio": AudioEncoder(), "text": TextEncoder(len(vocabulary))},
-        ConcatFusion({"video": 128, "audio": 128, "text": 128}),
-        nn.Sequential(nn.GELU(), nn.Linear(128, 10)),
-    )
-    batches = [mmlearn.collate(list(clips), transforms) for clips in (train, valid, test)]
-    mmlearn.fit(model, batches[0], batches[1], Classification("number", 10), epochs=12)
-    probabilities = mmlearn.predict(model, batches[2]).softmax(-1)
-    accuracy = (probabilities.argmax(-1) == batches[2].labels["number"]).float().mean().item()
-    return test, probabilities, accuracy
+def predict_unseen() -> tuple[HanziClips, torch.Tensor, float]:
+    """Train the model of start/first_model; return unseen clips, their class probabilities (N, 10), the accuracy."""
+    data, vocabulary = load("redundant", NOISE)
+    model = join(train_alone(data, len(vocabulary), seed=0), data, len(vocabulary), seed=0)
+    clips = HanziClips(len(data["test"]), split="test", **NOISE)
+    return clips, predict(model, data["test"]).softmax(-1), accuracy(model, data["test"], "number")
 
 
 def draw(clip: Clip, probabilities: np.ndarray, names: list[str], accuracy: float) -> plt.Figure:
@@ -65,7 +46,7 @@ def draw(clip: Clip, probabilities: np.ndarray, names: list[str], accuracy: floa
 
     axis = figure.add_axes((0.05, 0.30, 0.49, 0.25))
     mel = LogMel()(audio).numpy()  # (M, T)
-    axis.imshow(mel, origin="lower", aspect="auto", cmap="magma", extent=(0, clip.duration, 0, len(mel)))
+    axis.imshow(mel, origin="lower", aspect="auto", cmap="viridis", extent=(0, clip.duration, 0, len(mel)))
     for word in clip.words:
         axis.axvline(word.start, color="white", linewidth=1)
         axis.text(word.start + 0.02, len(mel) * 0.95, word.text, color="white", va="top", fontsize=13)

@@ -87,7 +87,9 @@ class VideoEncoder(nn.Module):
         self.pool = pool or AttentionPool(dim)
 
     def forward(self, video: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Encode video (B, 3, T, H, W), uint8 or float, to (B, dim). Bytes travel to the device, a quarter of the floats.
+        """Encode video (B, 3, T, H, W), uint8 or float, to (B, dim).
+
+        Bytes stay bytes until here: on their way to the device they take a quarter of the floats' time.
 
         Raises:
             ValueError: If there are fewer frames than a tubelet has, or a mask is given: clips here have equal length.

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 class LogMel(nn.Module):
     """Log-mel spectrogram: how much energy sounds in each of M bands, in steps of 10 ms, as a natural logarithm.
 
-    Bands follow Slaney's mel scale and are normalised to equal area, as librosa's default; windows last 25 ms. Energies are
-    floored at 1e-6 before the logarithm, so silence is -13.8.
+    Bands follow Slaney's mel scale and are normalised to equal area, as librosa's default; windows last 25 ms.
+    Energies are floored at 1e-6 before the logarithm, so silence is -13.8.
 
     Args:
         sample_rate: Samples a second of the input.

@@ -20,7 +20,7 @@ def to_tensor(video: np.ndarray) -> Tensor:
 
 
 def to_motion(video: np.ndarray) -> Tensor:
-    """Return what moves, as a tensor uint8 (C, T, H, W): each frame's difference from the clip's mean frame, around 128.
+    """Return what moves, as a tensor uint8 (C, T, H, W): each frame minus the clip's mean frame, plus 128.
 
     What stays the same (skin, beard, light) says who speaks; what differs says what is spoken.
 
