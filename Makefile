@@ -93,7 +93,7 @@ repository: $(STAMP) ## make repository URL=https://github.com/OWNER/NAME: chang
 	@$(PY) -m tools.repository "$(URL)"
 	@$(PY) -m tools.notebooks
 
-colab-test: ## rehearse Colab's install cell with every dependency at its lower bound (8 GB in FOLDER=_build/colab)
+colab-test: ## rehearse Colab's install cell with every dependency at its lower bound (9 GB in FOLDER=_build/colab)
 	$(SAY) "colab-test: a clean virtual environment with lower bounds only, and a notebook in it"
 	@$(PYTHON) -m tools.lower_bounds "$(or $(FOLDER),_build/colab)"
 

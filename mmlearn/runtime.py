@@ -56,6 +56,11 @@ def precision(on: "torch.device | str | None" = None) -> Precision:
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
+def quiet() -> bool:
+    """Return whether `$TQDM_DISABLE` asks for no progress bars; tqdm's own bar for notebooks does not look at it."""
+    return bool(os.environ.get("TQDM_DISABLE"))
+
+
 def seed_everything(seed: int) -> None:
     """Seed Python's, NumPy's and PyTorch's random numbers, on every device.
 

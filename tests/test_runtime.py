@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import mmlearn
+from mmlearn import runtime
 
 
 def test_import_is_quick_and_leaves_torch_alone() -> None:
@@ -68,3 +69,10 @@ def test_results_are_read_and_missing_ones_named() -> None:
     assert mmlearn.load_results("first_model")["seeds"]
     with pytest.raises(FileNotFoundError, match=r"no results called 'nonsense'; there are .*first_model"):
         mmlearn.load_results("nonsense")
+
+
+def test_progress_bars_can_be_switched_off(monkeypatch) -> None:
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    assert not runtime.quiet()
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    assert runtime.quiet()

@@ -1,7 +1,7 @@
 """Rehearse Colab: run a derived notebook, install cell and all, where all dependencies have their lowest release.
 
 python -m tools.lower_bounds                      # list the lower bounds of pyproject.toml
-python -m tools.lower_bounds FOLDER               # rehearse start/dataset in FOLDER (emptied first; about 8 GB)
+python -m tools.lower_bounds FOLDER               # rehearse start/dataset in FOLDER (emptied first; about 9 GB)
 python -m tools.lower_bounds FOLDER start/setup   # another chapter
 
 Two rehearsals, in one clean virtual environment: first everything at its lower bound, then without what Colab lacks, so

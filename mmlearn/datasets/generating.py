@@ -23,6 +23,7 @@ from mmlearn.datasets.planning import Recipe
 from mmlearn.datasets.pronounce import pinyin_of
 from mmlearn.datasets.rendering import load_glyph
 from mmlearn.datasets.voices import RATE, SYNTHETIC, VoiceBank
+from mmlearn.runtime import quiet
 
 CHUNK = 50  # clips that a process makes at a time
 
@@ -144,8 +145,7 @@ def generate(kitchen: Kitchen, size: int, folder: Path, workers: int | None = No
     out = {n: np.lib.format.open_memmap(folder / f"{n}.npy", "w+", types[n], shapes[n]) for n in shapes}
     chunks = [range(start, min(start + CHUNK, size)) for start in range(0, size, CHUNK)]
     notes: list[dict[str, Any]] = [{}] * size
-    quiet = "TQDM_DISABLE" in os.environ  # which tqdm's own bar for notebooks does not look at
-    with tqdm(total=size, desc="HanziClips", unit="clip", leave=False, disable=quiet) as bar:
+    with tqdm(total=size, desc="HanziClips", unit="clip", leave=False, disable=quiet()) as bar:
         for chunk, found in _run(kitchen, out, chunks, workers):
             notes[chunk.start : chunk.stop] = found
             bar.update(len(chunk))

@@ -34,7 +34,7 @@ from mmlearn.datasets.grid_corpus import (
     name_of,
     split_of,
 )  # fmt: skip
-from mmlearn.runtime import home
+from mmlearn.runtime import home, quiet
 
 
 class Grid:
@@ -171,7 +171,7 @@ def _decode_all(
     index: dict[str, Any] = {"clips": [], "skipped": {}}
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         try:
-            results = tqdm(pool.map(attempt, files), "Decoding GRID", len(files), unit="clip")
+            results = tqdm(pool.map(attempt, files), "Decoding GRID", len(files), unit="clip", disable=quiet())
             for row, (path, result) in enumerate(zip(files, results, strict=True)):
                 if isinstance(result, ValueError):
                     if strict:

@@ -19,7 +19,7 @@ from torchmetrics import Metric
 from tqdm.auto import tqdm
 
 from mmlearn.clip import Batch
-from mmlearn.runtime import Precision, device, precision, seed_everything
+from mmlearn.runtime import Precision, device, precision, quiet, seed_everything
 from mmlearn.training.weights import save_weights
 
 
@@ -94,8 +94,8 @@ def fit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=epochs * len(loader))
     better, best_scores, best_weights = _comparison(objective), None, model.state_dict()
     history: list[dict[str, float]] = []
-    shown = {} if progress and accelerator.is_main_process else {"disable": True}  # else TQDM_DISABLE decides
-    bar = tqdm(range(1, epochs + 1), unit="epoch", **shown)
+    hidden = not progress or quiet() or not accelerator.is_main_process
+    bar = tqdm(range(1, epochs + 1), unit="epoch", disable=hidden)
     for epoch in bar:
         start = time.perf_counter()
         runner.train()
