@@ -41,7 +41,7 @@ def shift(batch: Batch) -> Batch:
 
 def build(names: list[str], num_classes: int, encoders: dict[str, nn.Module] | None = None) -> MultimodalModel:
     new = {
-        "video": lambda: VideoEncoder(SIZE, tubelet=3, dropout=0.3, pool=OrderedPool(128, steps=25)),
+        "video": lambda: VideoEncoder(SIZE, tubelet=3, width=24, dropout=0.3, pool=OrderedPool(128, steps=25)),
         "audio": AudioEncoder,
     }
     model = MultimodalModel(

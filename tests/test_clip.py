@@ -70,6 +70,8 @@ def test_batch_slices_moves_and_hides() -> None:
     part = batch[[2, 0]]
     assert part.labels["y"].tolist() == [3, 1]
     assert part.mask["audio"].sum(1).tolist() == [3, 1]
+    assert batch[torch.tensor([False, True, True])].labels["y"].tolist() == [2, 3]
+    assert batch[1:].labels["y"].tolist() == [2, 3]
     assert batch.to("meta").data["audio"].device.type == "meta"
     assert not batch.without("audio").present["audio"].any()
     assert batch.only("audio").present["audio"].all()

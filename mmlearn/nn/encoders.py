@@ -61,7 +61,7 @@ class VideoEncoder(nn.Module):
         size: tuple[int, int] = (48, 48),
         tubelet: int = 4,
         dim: int = 128,
-        width: int = 24,
+        width: int = 16,
         dropout: float = 0.1,
         pool: nn.Module | None = None,
     ) -> None:
