@@ -142,7 +142,7 @@ def synergy(data: dict[str, Batch], num_tokens: int, alone: dict[str, Multimodal
             features["train"],
             features["valid"],
             task,
-            epochs=20,
+            epochs=8,
             lr=3e-3,
             weight_decay=0.3,
             seed=seed,
