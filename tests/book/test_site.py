@@ -226,3 +226,11 @@ def test_no_link_of_the_site_is_dead() -> None:
             if not target.is_file() or missing_anchor:
                 dead.append(f"{path.relative_to(HTML)}: {link['href']}")
     assert dead == []
+
+
+def test_chinese_characters_come_with_the_site(wide: Any) -> None:
+    page = wide(f"{BOOK}/start/dataset").page
+    loaded = page.evaluate("async () => (await document.fonts.load('16px \"Course Chinese\"', '义')).length")
+    assert loaded == 1
+    family = page.evaluate("() => getComputedStyle(document.querySelector('article p')).fontFamily")
+    assert "Course Chinese" in family
