@@ -57,4 +57,6 @@ def fill_absent(tensor: Tensor, present: Tensor) -> Tensor:
         A tensor like the first.
     """
     keep = present.view(-1, *[1] * (tensor.ndim - 1))  # (B, 1, …, 1)
+    if not tensor.is_floating_point():
+        return tensor * keep  # whole numbers know no NaN, and bytes are multiplied several times as fast as chosen
     return torch.where(keep, tensor, torch.zeros((), dtype=tensor.dtype, device=tensor.device))
