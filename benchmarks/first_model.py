@@ -35,19 +35,23 @@ def load(relation: str, noise: dict, vocabulary: Vocabulary | None = None) -> tu
     return {split: collate(list(part), transforms) for split, part in clips.items()}, vocabulary
 
 
-def build(
-    names: list[str], num_tokens: int, num_classes: int, encoders: dict[str, nn.Module] | None = None
+def assemble(
+    encoders: dict[str, nn.Module], num_classes: int, trained: dict[str, nn.Module] | None = None
 ) -> MultimodalModel:
-    """A model of some modalities; `encoders` are copied into it where given."""
-    new = {"video": VideoEncoder, "audio": AudioEncoder, "text": lambda: TextEncoder(num_tokens)}
-    model = MultimodalModel(
-        {name: new[name]() for name in names},
-        ConcatFusion(dict.fromkeys(names, 128), dim=128),
-        nn.Sequential(nn.GELU(), nn.Linear(128, num_classes)),
-    )
-    for name in encoders or {}:
-        model.encoders[name].load_state_dict(encoders[name].state_dict())
+    """Encoders, concatenation and a linear head; the weights of `trained` encoders are copied into the new ones."""
+    fusion = ConcatFusion(dict.fromkeys(encoders, 128), dim=128)
+    model = MultimodalModel(encoders, fusion, nn.Sequential(nn.GELU(), nn.Linear(128, num_classes)))
+    for name, encoder in (trained or {}).items():
+        model.encoders[name].load_state_dict(encoder.state_dict())
     return model
+
+
+def build(
+    names: list[str], num_tokens: int, num_classes: int, trained: dict[str, nn.Module] | None = None
+) -> MultimodalModel:
+    """A model of some modalities of the clips."""
+    new = {"video": VideoEncoder, "audio": AudioEncoder, "text": lambda: TextEncoder(num_tokens)}
+    return assemble({name: new[name]() for name in names}, num_classes, trained)
 
 
 def hide_some(batch: Batch, rate: float = 0.4) -> Batch:

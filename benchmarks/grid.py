@@ -17,12 +17,11 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 import mmlearn
-from benchmarks.first_model import accuracy, hide_some
+from benchmarks.first_model import accuracy, assemble, hide_some
 from benchmarks.report import save, spread
 from mmlearn import Batch, Clip, MultimodalModel, collate, fit
 from mmlearn.datasets import Grid
 from mmlearn.finetuning import Classification
-from mmlearn.fusion import ConcatFusion
 from mmlearn.nn import AudioEncoder, OrderedPool, VideoEncoder
 from mmlearn.preprocessing.audio import LogMel
 from mmlearn.preprocessing.video import to_motion
@@ -39,19 +38,13 @@ def shift(batch: Batch) -> Batch:
     return replace(batch, data=batch.data | {"video": batch.data["video"].roll(by, dims=(2, 3, 4))})
 
 
-def build(names: list[str], num_classes: int, encoders: dict[str, nn.Module] | None = None) -> MultimodalModel:
+def build(names: list[str], num_classes: int, trained: dict[str, nn.Module] | None = None) -> MultimodalModel:
+    """A model of mouth, voice or both."""
     new = {
         "video": lambda: VideoEncoder(SIZE, tubelet=3, width=24, dropout=0.3, pool=OrderedPool(128, steps=25)),
         "audio": AudioEncoder,
     }
-    model = MultimodalModel(
-        {name: new[name]() for name in names},
-        ConcatFusion(dict.fromkeys(names, 128), dim=128),
-        nn.Sequential(nn.GELU(), nn.Linear(128, num_classes)),
-    )
-    for name in encoders or {}:
-        model.encoders[name].load_state_dict(encoders[name].state_dict())
-    return model
+    return assemble({name: new[name]() for name in names}, num_classes, trained)
 
 
 def baseline(train: list[Clip], test: list[Clip], label: str) -> dict[str, float]:
