@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import mplfonts
 from fontTools import subset
 from sphinx.application import Sphinx
 
-from mmlearn.plotting import chinese_font
-
+FONT = Path(mplfonts.__file__).parent / "fonts" / "NotoSansCJKsc-Regular.otf"
 FIRST = "\u2e80"  # where Unicode's East Asian characters begin
 
 
@@ -23,7 +23,7 @@ def write_font(app: Sphinx, error: Exception | None) -> None:
     texts = (path.read_text(encoding="utf8") for path in folder.rglob("*.html"))
     used = {character for text in texts for character in text if character >= FIRST}
     options = subset.Options(flavor="woff", layout_features=[], notdef_outline=True)
-    font = subset.load_font(str(chinese_font()), options)
+    font = subset.load_font(str(FONT), options)
     subsetter = subset.Subsetter(options)
     subsetter.populate(text="□" + "".join(sorted(used)))
     subsetter.subset(font)
