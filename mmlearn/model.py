@@ -46,8 +46,8 @@ class MultimodalModel(nn.Module):
 def fill_absent(tensor: Tensor, present: Tensor) -> Tensor:
     """Put zeros where a modality is absent, so that nothing there reaches features or gradients.
 
-    `torch.where` chooses; multiplying by the mask would keep NaN. It comes before the encoder, because a gradient
-    of zero times an activation of NaN is NaN in the encoder's weights.
+    `torch.where` chooses: multiplying floats by the mask would keep NaN (whole numbers have none). It comes before the
+    encoder, because a gradient of zero times an activation of NaN is NaN in the encoder's weights.
 
     Args:
         tensor: (B, …).
