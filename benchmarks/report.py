@@ -5,6 +5,8 @@ import json
 import platform
 import statistics
 import subprocess
+import time
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,26 @@ def spread(values: list[float]) -> dict[str, Any]:
     return {"mean": statistics.mean(values), "std": statistics.stdev(values), "values": values}
 
 
-def save(name: str, results: dict[str, Any]) -> None:
-    """Write `results` to benchmarks/results/<name>.json with date, commit, device and versions."""
+def measure(calls: dict[str, Callable[[], Any]], repeats: int = 7) -> dict[str, dict[str, Any]]:
+    """Time calls side by side: each once to warm up, then in turn, so that a slow minute of the machine meets them all.
+
+    Returns:
+        name → {"median": seconds, "fastest": seconds, "values": [seconds, …]}. On a GPU the work is waited for.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeats + 1):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            seconds[name].append(time.perf_counter() - start)
+    timed = {name: values[1:] for name, values in seconds.items()}
+    return {name: {"median": statistics.median(v), "fastest": min(v), "values": v} for name, v in timed.items()}
+
+
+def save(name: str, results: dict[str, Any], peers: Iterable[str] = ()) -> None:
+    """Write `results` to benchmarks/results/<name>.json with date, commit, device and versions, the peers' too."""
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True)
     cpu = f"CPU, {platform.machine()}, {torch.get_num_threads()} threads"
     about = {
@@ -28,7 +48,7 @@ def save(name: str, results: dict[str, Any]) -> None:
         "commit": commit.stdout.strip(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else cpu,
         "python": platform.python_version(),
-        "versions": {package: version(package) for package in ("torch", "torchaudio", "numpy", "accelerate")},
+        "versions": {package: version(package) for package in ("torch", "torchaudio", "numpy", "accelerate", *peers)},
     }
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(about | results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
