@@ -1,5 +1,39 @@
 """Many streams into one. Every fusion is built and called alike (see `ConcatFusion`)."""
 
-from mmlearn.fusion.feature import ConcatFusion
+from mmlearn.fusion.attention import (
+    AttentionFusion,
+    BottleneckFusion,
+    CoAttentionFusion,
+    CrossAttentionFusion,
+    JointAttentionFusion,
+)
+from mmlearn.fusion.feature import (
+    ConcatFusion,
+    FiLM,
+    GatedFusion,
+    LateFusion,
+    LowRankTensorFusion,
+    ProductFusion,
+    SumFusion,
+    TensorFusion,
+)
+from mmlearn.fusion.hierarchical import IntermediateFusion, LateralFusion, TreeFusion
 
-__all__ = ["ConcatFusion"]
+__all__ = [
+    "AttentionFusion",
+    "BottleneckFusion",
+    "CoAttentionFusion",
+    "ConcatFusion",
+    "CrossAttentionFusion",
+    "FiLM",
+    "GatedFusion",
+    "IntermediateFusion",
+    "JointAttentionFusion",
+    "LateFusion",
+    "LateralFusion",
+    "LowRankTensorFusion",
+    "ProductFusion",
+    "SumFusion",
+    "TensorFusion",
+    "TreeFusion",
+]

@@ -1,0 +1,67 @@
+"""What every fusion does first: put the modalities in order, and put something harmless where one is absent.
+
+Chapter: fusion/feature.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mmlearn.clip import check_present
+
+
+def in_order(
+    names: Sequence[str], features: Mapping[str, Tensor], present: Mapping[str, Tensor] | None
+) -> tuple[dict[str, Tensor], dict[str, Tensor | None]]:
+    """Return features (B, …) and present (B,) in the order of `names`, whatever the order they came in.
+
+    Args:
+        names: The modalities of the fusion.
+        features: name → (B, …). Others than `names` are not looked at.
+        present: name → bool (B,). If it is None, all are present, and each entry of the result is None.
+
+    Raises:
+        ValueError: If a modality is not given, or a sample has none of them.
+
+    Chapter: fusion/feature.
+    """
+    missing = [name for name in names if name not in features]
+    if missing:
+        raise ValueError(f"features lack {missing}; expected {list(names)}")
+    ordered = {name: features[name] for name in names}
+    if present is None:
+        return ordered, dict.fromkeys(names)
+    missing = [name for name in names if name not in present]
+    if missing:
+        raise ValueError(f"present lacks {missing}; expected {list(names)}")
+    there = {name: present[name] for name in names}
+    if not torch.compiler.is_compiling():  # the check waits for the device; a compiled graph cannot
+        check_present(there)
+    return ordered, dict(there)
+
+
+def choose(present: Tensor | None, tensor: Tensor, otherwise: Tensor | float) -> Tensor:
+    """Return `tensor` (B, …) for samples that are `present` (B,), and `otherwise` for the rest; None means all are.
+
+    `torch.where` chooses: multiplying by the mask would keep NaN, in the output and in the gradient.
+
+    Chapter: fusion/feature.
+    """
+    if present is None:
+        return tensor
+    keep = present.view(-1, *[1] * (tensor.ndim - 1))  # (B, 1, …, 1)
+    return torch.where(keep, tensor, otherwise.to(tensor.dtype) if isinstance(otherwise, Tensor) else otherwise)
+
+
+class Absent(nn.ParameterDict):
+    """One learned vector a modality, which stands in for it in samples that lack it.
+
+    Args:
+        dims: name → width of that modality's vector.
+
+    Chapter: fusion/feature.
+    """
+
+    def __init__(self, dims: Mapping[str, int]) -> None:
+        super().__init__({name: nn.Parameter(torch.zeros(dims[name])) for name in sorted(dims)})
