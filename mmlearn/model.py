@@ -4,6 +4,7 @@ Chapter: start/first_model.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,9 @@ class MultimodalModel(nn.Module):
     Args:
         encoders: name → module that maps `(tensor, mask)` to features (B, D). A batch may hold more modalities than
             these; they are not looked at.
-        fusion: Module that maps `(features, present)` to (B, fusion.out_dim), such as `ConcatFusion`.
+        fusion: Module that maps `(features, present)` to (B, fusion.out_dim), such as `ConcatFusion`. If it has
+            `takes_steps`, as `BottleneckFusion` has, it is given what the encoders' method `steps(tensor, mask)`
+            returns: features (B, N, D) and a mask (B, N) for each modality.
         head: Module for the task, e.g. `nn.Linear(fusion.out_dim, num_classes)`.
 
     Chapter: start/first_model.
@@ -25,7 +28,7 @@ class MultimodalModel(nn.Module):
 
     def __init__(self, encoders: Mapping[str, nn.Module], fusion: nn.Module, head: nn.Module) -> None:
         super().__init__()
-        self.encoders = nn.ModuleDict(encoders)
+        self.encoders: Any = nn.ModuleDict(encoders)
         self.fusion = fusion
         self.head = head
 
@@ -35,12 +38,20 @@ class MultimodalModel(nn.Module):
         Raises:
             ValueError: If the batch lacks a modality of this model, or a sample has none of them.
         """
-        features = {}
+        features, masks = {}, {}
+        takes_steps = getattr(self.fusion, "takes_steps", False)
         for name, encoder in self.encoders.items():
             if name not in batch.data:
                 raise ValueError(f"the batch has no {name!r}; this model reads {sorted(self.encoders)}")
-            features[name] = encoder(fill_absent(batch.data[name], batch.present[name]), batch.mask.get(name))
-        return self.head(self.fusion(features, {name: batch.present[name] for name in features}))
+            given = fill_absent(batch.data[name], batch.present[name]), batch.mask.get(name)
+            if takes_steps:
+                features[name], masks[name] = encoder.steps(*given)
+            else:
+                features[name] = encoder(*given)
+        present = {name: batch.present[name] for name in features}
+        if takes_steps:
+            return self.head(self.fusion(features, present, masks))
+        return self.head(self.fusion(features, present))
 
 
 def fill_absent(tensor: Tensor, present: Tensor) -> Tensor:

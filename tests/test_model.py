@@ -1,11 +1,13 @@
 """The whole model: the missing-value law, independence of samples, torch.compile."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
 
 from mmlearn import Batch, MultimodalModel
-from mmlearn.fusion import ConcatFusion
+from mmlearn.fusion import BottleneckFusion, ConcatFusion
 from mmlearn.model import fill_absent
 from mmlearn.nn import AudioEncoder, TextEncoder, VideoEncoder
 
@@ -19,6 +21,15 @@ def make_model() -> MultimodalModel:
     }
     fusion = ConcatFusion({"video": 8, "audio": 10, "text": 12}, dim=16)
     return MultimodalModel(encoders, fusion, nn.Linear(16, 3)).eval()
+
+
+def make_model_of_steps() -> MultimodalModel:
+    model = make_model()
+    dims = {"video": 8, "audio": 10, "text": 12}
+    return MultimodalModel(model.encoders, BottleneckFusion(dims, dim=16), nn.Linear(16, 3)).eval()
+
+
+both = pytest.mark.parametrize("make", [make_model, make_model_of_steps])
 
 
 def make_batch(size: int = 4) -> Batch:
@@ -35,14 +46,18 @@ def make_batch(size: int = 4) -> Batch:
 
 @pytest.mark.parametrize("name", ["video", "audio"])
 @pytest.mark.parametrize("junk", [float("nan"), float("inf"), 1e30, 0.0])
-def test_what_stands_in_an_absent_modality_changes_nothing(name: str, junk: float) -> None:
-    model, batch = make_model(), make_batch()
+@both
+def test_what_stands_in_an_absent_modality_changes_nothing(
+    make: Callable[[], MultimodalModel], name: str, junk: float
+) -> None:
+    model, batch = make(), make_batch()
     batch.present[name][1] = False
 
     def run() -> tuple[torch.Tensor, list[torch.Tensor]]:
         batch.data[name].requires_grad_()
         output = model(batch)
-        return output, torch.autograd.grad(output.square().sum(), [batch.data[name], *model.parameters()])
+        leaves = [batch.data[name], *(p for n, p in model.named_parameters() if ".pool." not in n)]
+        return output, torch.autograd.grad(output.square().sum(), leaves)
 
     output, gradients = run()
     batch.data[name] = batch.data[name].detach().clone()
@@ -55,21 +70,31 @@ def test_what_stands_in_an_absent_modality_changes_nothing(name: str, junk: floa
     assert spoilt_gradients[0][0].any()  # but it does into what is there
 
 
-def test_each_modality_matters_and_samples_are_independent() -> None:
-    model, batch = make_model(), make_batch()
+@both
+def test_each_modality_matters_and_samples_are_independent(make: Callable[[], MultimodalModel]) -> None:
+    model, batch = make(), make_batch()
     whole = model(batch)
     for name in batch.data:
         assert not torch.allclose(model(batch.without(name)), whole)
     assert torch.allclose(model(batch[2:3]), whole[2:3], atol=1e-6)
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-def test_compiled_equals_eager(compiled: bool) -> None:
-    model, batch = make_model(), make_batch()
+@both
+def test_compiled_equals_eager(make: Callable[[], MultimodalModel]) -> None:
+    model, batch = make(), make_batch()
     batch.present["audio"][1] = False
-    run = torch.compile(model, fullgraph=True, backend="aot_eager") if compiled else model
-    output = run(batch)
+    output = torch.compile(model, fullgraph=True, backend="aot_eager")(batch)
     assert torch.allclose(output, model(batch), atol=1e-6)
+
+
+def test_padding_of_steps_changes_nothing() -> None:
+    model, batch = make_model_of_steps(), make_batch()
+    for name in ("audio", "text"):
+        batch.mask[name][:, 5:] = False
+    output = model(batch)
+    batch.data["audio"][:, :, 5:] = 7.0
+    batch.data["text"][:, 5:] = 3
+    assert torch.allclose(model(batch), output, atol=1e-6)
 
 
 def test_all_parameters_learn() -> None:

@@ -12,10 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmlearn.fusion.tokens import Masks, Streams, Tokens, mean_over
+from mmlearn.fusion.tokens import Mask, Masks, Present, Streams, Tokens, mean_over
 from mmlearn.nn.attention import Attention, Block
-
-Given = Mapping[str, Tensor] | None
 
 
 class AttentionFusion(nn.Module):
@@ -47,7 +45,7 @@ class AttentionFusion(nn.Module):
         self.attention = Attention(dim, num_heads)
         self.out_dim = dim
 
-    def forward(self, features: Mapping[str, Tensor], present: Given = None, mask: Given = None) -> Tensor:
+    def forward(self, features: Mapping[str, Tensor], present: Present = None, mask: Mask = None) -> Tensor:
         """Fuse name → (B, N, dims[name]) to (B, dim).
 
         Args:
@@ -61,7 +59,7 @@ class AttentionFusion(nn.Module):
         x, real = _join(*self.tokens(features, present, mask))
         return self.attention(self._query(x), x, real)[:, 0]
 
-    def weights(self, features: Mapping[str, Tensor], present: Given = None, mask: Given = None) -> Streams:
+    def weights(self, features: Mapping[str, Tensor], present: Present = None, mask: Mask = None) -> Streams:
         """Return name → (B, heads, N): how much the query looks at each step; they sum to 1 over all modalities."""
         streams, masks = self.tokens(features, present, mask)
         x, real = _join(streams, masks)
@@ -109,14 +107,14 @@ class CrossAttentionFusion(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.out_dim = dim
 
-    def forward(self, features: Mapping[str, Tensor], present: Given = None, mask: Given = None) -> Tensor:
+    def forward(self, features: Mapping[str, Tensor], present: Present = None, mask: Mask = None) -> Tensor:
         """Fuse name → (B, N, dims[name]) to (B, dim); see `AttentionFusion.forward`."""
         x, x_real, context, real = self._sides(features, present, mask)
         for block in self.blocks:
             x = block(x, context, real)
         return self.norm(mean_over(x, x_real))
 
-    def weights(self, features: Mapping[str, Tensor], present: Given = None, mask: Given = None) -> Streams:
+    def weights(self, features: Mapping[str, Tensor], present: Present = None, mask: Mask = None) -> Streams:
         """Return name → (B, heads, N of the target, N of that modality): who looks at what in the last block."""
         streams, _ = self.tokens(features, present, mask)
         x, _, context, real = self._sides(features, present, mask)
@@ -126,7 +124,7 @@ class CrossAttentionFusion(nn.Module):
         return _part(weights, {name: y for name, y in streams.items() if name != self.target})
 
     def _sides(
-        self, features: Mapping[str, Tensor], present: Given, mask: Given
+        self, features: Mapping[str, Tensor], present: Present, mask: Mask
     ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
         streams, masks = self.tokens(features, present, mask)
         x, x_real = streams.pop(self.target), masks.pop(self.target)
@@ -184,7 +182,7 @@ class CoAttentionFusion(nn.Module):
         self.mix = nn.Linear(len(dims) * joined, dim)
         self.out_dim = dim
 
-    def forward(self, features: Mapping[str, Tensor], present: Given = None, mask: Given = None) -> Tensor:
+    def forward(self, features: Mapping[str, Tensor], present: Present = None, mask: Mask = None) -> Tensor:
         """Fuse name → (B, N, dims[name]) to (B, dim); see `AttentionFusion.forward`."""
         streams, real = self.tokens(features, present, mask)
         pooled = []
@@ -200,7 +198,7 @@ class CoAttentionFusion(nn.Module):
         return self.mix(torch.cat(pooled, dim=-1))
 
     def weights(
-        self, features: Mapping[str, Tensor], present: Given = None, mask: Given = None
+        self, features: Mapping[str, Tensor], present: Present = None, mask: Mask = None
     ) -> dict[tuple[str, str], Tensor]:
         """Return (who asks, who is asked) → (B, heads, N of the first, N of the second), in the pair's first block."""
         streams, real = self.tokens(features, present, mask)
@@ -242,7 +240,7 @@ class JointAttentionFusion(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.out_dim = dim
 
-    def forward(self, features: Mapping[str, Tensor], present: Given = None, mask: Given = None) -> Tensor:
+    def forward(self, features: Mapping[str, Tensor], present: Present = None, mask: Mask = None) -> Tensor:
         """Fuse name → (B, N, dims[name]) to (B, dim); see `AttentionFusion.forward`."""
         x, real = _join(*self.tokens(features, present, mask))
         for block in self.blocks:
@@ -250,7 +248,7 @@ class JointAttentionFusion(nn.Module):
         return self.norm(mean_over(x, real))
 
     def weights(
-        self, features: Mapping[str, Tensor], present: Given = None, mask: Given = None
+        self, features: Mapping[str, Tensor], present: Present = None, mask: Mask = None
     ) -> dict[tuple[str, str], Tensor]:
         """Return (who asks, who is asked) → (B, heads, N of the first, N of the second), in the last block."""
         streams, masks = self.tokens(features, present, mask)
@@ -309,13 +307,13 @@ class BottleneckFusion(nn.Module):
         self.norms = nn.ModuleDict({name: nn.LayerNorm(dim) for name in self.tokens.names})
         self.out_dim = dim
 
-    def forward(self, features: Mapping[str, Tensor], present: Given = None, mask: Given = None) -> Tensor:
+    def forward(self, features: Mapping[str, Tensor], present: Present = None, mask: Mask = None) -> Tensor:
         """Fuse name → (B, N, dims[name]) to (B, dim); see `AttentionFusion.forward`."""
         streams, real, _ = self._run(features, present, mask, len(self.layers))
         pooled = [norm(mean_over(streams[name], real[name])) for name, norm in self.norms.items()]
         return torch.stack(pooled).mean(dim=0)
 
-    def weights(self, features: Mapping[str, Tensor], present: Given = None, mask: Given = None) -> Streams:
+    def weights(self, features: Mapping[str, Tensor], present: Present = None, mask: Mask = None) -> Streams:
         """Return name → (B, heads, bottlenecks, N): what the bottleneck collects from each modality in the first layer.
 
         Raises:
@@ -332,7 +330,7 @@ class BottleneckFusion(nn.Module):
         return weights
 
     def _run(
-        self, features: Mapping[str, Tensor], present: Given, mask: Given, layers: int
+        self, features: Mapping[str, Tensor], present: Present, mask: Mask, layers: int
     ) -> tuple[Streams, Masks, Tensor | None]:
         """Return streams, masks and bottleneck tokens (B, bottlenecks, D) after a number of layers."""
         streams, real = self.tokens(features, present, mask)

@@ -10,9 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mmlearn.fusion.absent import choose, in_order
-from mmlearn.fusion.tokens import Tokens, mean_over
-
-Given = Mapping[str, Tensor] | None
+from mmlearn.fusion.tokens import Mask, Present, Tokens, mean_over
 
 
 class StepBlock(nn.Module):
@@ -82,7 +80,7 @@ class LateralFusion(nn.Module):
         self.mix = nn.Linear(len(names) * dim, dim)
         self.out_dim = dim
 
-    def forward(self, features: Mapping[str, Tensor], present: Given = None, mask: Given = None) -> Tensor:
+    def forward(self, features: Mapping[str, Tensor], present: Present = None, mask: Mask = None) -> Tensor:
         """Fuse name → (B, N, dims[name]) to (B, dim).
 
         Args:
@@ -143,7 +141,7 @@ class IntermediateFusion(nn.Module):
         self.together = nn.ModuleList(StepBlock(dim) for _ in range(depth - fuse_at))
         self.out_dim = dim
 
-    def forward(self, features: Mapping[str, Tensor], present: Given = None, mask: Given = None) -> Tensor:
+    def forward(self, features: Mapping[str, Tensor], present: Present = None, mask: Mask = None) -> Tensor:
         """Fuse name → (B, N, dims[name]) to (B, dim); see `LateralFusion.forward`."""
         x, real = self.tokens(features, present, mask)
         for layer in self.apart:
@@ -186,7 +184,7 @@ class TreeFusion(nn.Module):
         )
         self.out_dim = dim
 
-    def forward(self, features: Mapping[str, Tensor], present: Given = None) -> Tensor:
+    def forward(self, features: Mapping[str, Tensor], present: Present = None) -> Tensor:
         """Fuse name → (B, dims[name]) to (B, dim); `present` is name → bool (B,), by default all True.
 
         Raises:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from mmlearn.fusion.absent import Absent, in_order
 from mmlearn.nn.embeddings import time_encoding
 
+Present = Mapping[str, Tensor] | None  # name → bool (B,); None where all are present
+Mask = Mapping[str, Tensor | None] | None  # name → bool (B, N), True where a step is real
 Streams = dict[str, Tensor]  # name → steps (B, N, D)
 Masks = dict[str, Tensor | None]  # name → bool (B, N), True where a step is real; None where all are
 
@@ -41,8 +43,8 @@ class Tokens(nn.Module):
     def forward(
         self,
         features: Mapping[str, Tensor],
-        present: Mapping[str, Tensor] | None = None,
-        mask: Mapping[str, Tensor] | None = None,
+        present: Present = None,
+        mask: Mask = None,
     ) -> tuple[Streams, Masks]:
         """Return name → steps (B, N, D), and name → bool (B, N), True where a step is real or stands in.
 
@@ -60,7 +62,8 @@ class Tokens(nn.Module):
         for name, x in ordered.items():
             there = everywhere[name]
             x = x[:, None] if x.ndim == 2 else x  # (B, N, dims[name])
-            seconds = torch.arange(x.shape[1], device=x.device) / self.rates[name]  # (N,)
+            number = torch.arange(x.shape[1], device=x.device)  # (N,)
+            seconds = (number + 0.5) / self.rates[name]  # the middle of each step
             keep = (mask or {}).get(name)
             if there is not None:
                 keep = there[:, None].expand(x.shape[:2]) if keep is None else keep & there[:, None]  # (B, N)
@@ -69,7 +72,7 @@ class Tokens(nn.Module):
             y = self.project[name](x)
             y = y + (self.kind[name] + time_encoding(seconds, self.dim)).to(y.dtype)
             if keep is not None:
-                stand_in = ~keep.any(dim=1, keepdim=True) & (seconds == 0)  # (B, N): the first step, if none is real
+                stand_in = ~keep.any(dim=1, keepdim=True) & (number == 0)  # (B, N): the first step, if none is real
                 y = torch.where(stand_in[..., None], self.absent[name].to(y.dtype), y)
                 keep = keep | stand_in
             steps[name], real[name] = y, keep

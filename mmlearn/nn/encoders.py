@@ -87,7 +87,11 @@ class VideoEncoder(nn.Module):
         self.pool = pool or AttentionPool(dim)
 
     def forward(self, video: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Encode video (B, 3, T, H, W), uint8 or float, to (B, dim).
+        """Encode video (B, 3, T, H, W), uint8 or float, to (B, dim); see `steps`."""
+        return self.pool(self.dropout(self.steps(video, mask)[0]))
+
+    def steps(self, video: Tensor, mask: Tensor | None = None) -> tuple[Tensor, None]:
+        """Encode video (B, 3, T, H, W), uint8 or float, to one vector a tubelet: (B, T/T', dim), without padding.
 
         Bytes stay bytes until here: on their way to the device they take a quarter of the floats' time.
 
@@ -100,7 +104,7 @@ class VideoEncoder(nn.Module):
             raise ValueError(f"video has {video.shape[2]} frames; expected at least {self.tubelet}, one tubelet")
         x = self.convolutions(video.float())  # (B, C, N, h, w) with N = T/T'
         x = x.permute(0, 2, 1, 3, 4).flatten(2)  # (B, N, C * h * w)
-        return self.pool(self.dropout(nn.functional.gelu(self.norm(self.project(x)))))
+        return nn.functional.gelu(self.norm(self.project(x))), None
 
 
 class AudioEncoder(nn.Module):
@@ -127,13 +131,18 @@ class AudioEncoder(nn.Module):
 
     def forward(self, mel: Tensor, mask: Tensor | None = None) -> Tensor:
         """Encode log-mel (B, M, T) to (B, dim); `mask` (B, T) is True where a step is real."""
+        x, mask = self.steps(mel, mask)
+        return self.pool(self.dropout(x), mask)
+
+    def steps(self, mel: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Encode log-mel (B, M, T) to one vector for eight of its steps, (B, T/8, dim), and their mask (B, T/8)."""
         x = standardise(mel, mask)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             if mask is not None:
                 x = x.masked_fill(~mask[:, None], 0.0)  # padding looks like what a convolution pads with
                 mask = mask[:, ::2]
             x = nn.functional.gelu(norm(convolution(x).transpose(1, 2))).transpose(1, 2)  # (B, C, T/2)
-        return self.pool(self.dropout(x.transpose(1, 2)), mask)
+        return x.transpose(1, 2), mask
 
 
 class TextEncoder(nn.Module):
@@ -157,8 +166,13 @@ class TextEncoder(nn.Module):
 
     def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """Encode ids (B, L) to (B, dim); `mask` (B, L) is True where a token is real."""
+        x, mask = self.steps(ids, mask)
+        return self.pool(self.dropout(x), mask)
+
+    def steps(self, ids: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Encode ids (B, L) to one vector a token, (B, L, dim), and their mask (B, L)."""
         x = self.embed(ids)  # (B, L, dim)
         if mask is not None:
             x = torch.where(mask[..., None], x, 0.0)
         x = x + nn.functional.gelu(self.convolution(x.transpose(1, 2)).transpose(1, 2))
-        return self.pool(self.dropout(self.norm(x)), mask)
+        return self.norm(x), mask
