@@ -30,9 +30,10 @@ $(STAMP): requirements.txt pyproject.toml
 	@$(PY) -m pip install --quiet --no-deps -e .
 	@touch $@
 
-data: $(STAMP) ## fetch and verify the data of the default dataset (skips what is there)
-	$(SAY) "data: the default dataset"
+data: $(STAMP) ## fetch and verify the data: the default dataset, a film clip (skips what is there)
+	$(SAY) "data: the default dataset, a film clip"
 	@$(PY) -m mmlearn.cli data hanzi
+	@$(PY) -m mmlearn.cli data film
 
 # --- the book -------------------------------------------------------------------------------------------------------
 

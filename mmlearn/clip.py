@@ -1,14 +1,15 @@
 """Clip (one sample) and Batch (many, padded): the vocabulary of everything above.
 
 Modalities are dictionary keys such as "video", "audio" and "text"; nothing here knows how many there are.
-Masks are bool and True means real.
+Masks are bool and True means real. Times are in seconds from the clip's beginning.
 
-Chapter: start/dataset; what is behind `collate` is the subject of preprocessing/batching.
+Chapters: start/dataset, preprocessing/batching.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,8 @@ import torch
 from torch import Tensor
 
 from mmlearn import media
+
+SYNC = 1e-4  # seconds: streams that are nearer than this count as simultaneous; sound travels 3 cm in that time
 
 
 @dataclass
@@ -41,8 +44,10 @@ class Clip:
         words: The words with their times; they become the subtitles of a saved file.
         labels: What is known about the clip: class indices, quantities, names.
         name: Where it comes from.
+        times: Seconds (T,) at which the steps of a stream begin, where they are not at 0, 1 / rate, 2 / rate, …: frames
+            of a variable rate, or chosen ones. `seconds` gives them for every timed stream.
 
-    Chapter: start/dataset.
+    Chapters: start/dataset, preprocessing/batching.
     """
 
     streams: dict[str, Any]
@@ -50,6 +55,7 @@ class Clip:
     words: list[Word] = field(default_factory=list)
     labels: dict[str, Any] = field(default_factory=dict)
     name: str = ""
+    times: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def video(self) -> np.ndarray | None:
@@ -68,10 +74,92 @@ class Clip:
 
     @property
     def duration(self) -> float:
-        """Seconds of the longest timed stream."""
-        return max(
-            (len(self.streams[name]) / rate for name, rate in self.rates.items() if name in self.streams), default=0.0
-        )
+        """Seconds until the last step of the longest timed stream ends; a step lasts 1 / rate."""
+        ends = [0.0]
+        for name in self._timed():
+            if name in self.times and len(self.times[name]):
+                ends.append(float(self.times[name][-1]) + self._step(name))
+            elif name in self.rates:
+                ends.append(len(self.streams[name]) / self.rates[name])
+        return max(ends)
+
+    def seconds(self, name: str) -> np.ndarray:
+        """Return when each step of a stream begins, in seconds, float64 (T,): its `times`, or k / rate.
+
+        Raises:
+            ValueError: If there is no such stream, it has neither rate nor times, or its times do not fit it.
+
+        Chapter: preprocessing/batching.
+        """
+        if name not in self.streams:
+            raise ValueError(f"{self.name or 'clip'}: no stream {name!r}; it has {sorted(self.streams)}")
+        if name in self.times:
+            times = np.asarray(self.times[name], np.float64)
+            if times.shape != (len(self.streams[name]),) or not (np.diff(times, prepend=-np.inf) >= 0).all():
+                raise ValueError(f"{self.name or 'clip'}: times of {name!r} are {times.shape}, from "
+                                 f"{times.min(initial=np.inf)} to {times.max(initial=-np.inf)} s; expected "
+                                 f"{len(self.streams[name])} that never decrease")  # fmt: skip
+            return times
+        if name not in self.rates:
+            raise ValueError(f"{self.name or 'clip'}: {name!r} has neither a rate nor times; timed: {self._timed()}")
+        return np.arange(len(self.streams[name])) / self.rates[name]
+
+    def cut(self, start: float, end: float | None = None) -> Clip:
+        """Return what begins in [start, end) of every timed stream, on a clock that starts anew at `start`.
+
+        Times decide, not indices. Where no step begins at `start` (to 0.1 ms), the stream gets `times`: a frame that
+        comes 13 ms after the cut still comes 13 ms after it. A stream without any step in the window is missing
+        from the result. Words are shifted and clipped; text and labels stay as they are, which may or may not
+        be true of a part. Arrays are views.
+
+        Args:
+            start: Seconds, ≥ 0.
+            end: Seconds; by default the clip's end.
+
+        Raises:
+            ValueError: If the window is empty, or no timed stream has anything in it.
+
+        Chapter: preprocessing/batching.
+        """
+        end = self.duration + 1 if end is None else end
+        if not 0 <= start < end:
+            raise ValueError(
+                f"the window is {start} to {end} s; expected 0 ≤ start < end (the clip: {self.duration} s)"
+            )
+        streams, times = dict(self.streams), {}
+        for name in self._timed():
+            first, last, when = self._window(name, start, end)
+            if first == last:
+                del streams[name]
+                continue
+            streams[name] = self.streams[name][first:last]
+            if when is not None:
+                times[name] = when
+        if not any(name in streams for name in self._timed()):
+            raise ValueError(f"{self.name or 'clip'}: nothing begins from {start} to {end} s of {self.duration} s")
+        inside = [Word(w.text, max(w.start - start, 0.0), min(w.end, end) - start) for w in self.words]
+        return replace(self, streams=streams, times=times, words=[w for w in inside if w.start < w.end])
+
+    def _timed(self) -> list[str]:
+        return [name for name in self.streams if name in self.rates or name in self.times]
+
+    def _step(self, name: str) -> float:
+        """Seconds that a step lasts: 1 / rate, else the median of the steps there are."""
+        if name in self.rates:
+            return 1 / self.rates[name]
+        return float(np.median(np.diff(self.times[name]))) if len(self.times[name]) > 1 else 0.0
+
+    def _window(self, name: str, start: float, end: float) -> tuple[int, int, np.ndarray | None]:
+        """First and last + 1 index of the steps that begin in [start, end), and their times where not even."""
+        if name in self.times:
+            when = self.seconds(name)
+            first, last = (int(k) for k in np.searchsorted(when, [start - SYNC, end - SYNC]))
+            return first, last, np.maximum(when[first:last] - start, 0.0)
+        rate, size = self.rates[name], len(self.streams[name])
+        slack = min(SYNC * rate, 0.5)  # in steps: the nearest sample, the next frame
+        first, last = (min(max(math.ceil(t * rate - slack), 0), size) for t in (start, end))
+        late = first / rate - start
+        return first, last, np.arange(first, last) / rate - start if abs(late) > SYNC else None
 
     def without(self, *names: str) -> Clip:
         """Return a copy that lacks the named modalities."""
@@ -80,18 +168,28 @@ class Clip:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an mp4 file: H.264 picture, AAC sound, words as subtitles; text, labels and name as metadata.
 
+        The file's frames are evenly spaced; `times` go into the metadata, and `load` brings them back.
+
         Raises:
             ValueError: If there is neither picture nor sound, or a stream has an unfit shape or type.
         """
         notes = {"text": self.text, "labels": self.labels, "name": self.name}
+        times = {name: self.seconds(name).tolist() for name in self.times if name in self.streams}
+        fps, when = self.rates.get("video", 25.0), times.get("video", [])
+        if len(when) > 1 and when[-1] > when[0]:
+            fps = (len(when) - 1) / (when[-1] - when[0])  # on average as fast as the sound beside it
         media.write_mp4(
             path,
             video=self.video,
-            fps=self.rates.get("video", 25.0),
+            fps=fps,
             audio=self.audio,
             sample_rate=int(self.rates.get("audio", 16_000)),
             subtitles=[(word.start, word.end, word.text) for word in self.words],
-            metadata={"comment": json.dumps(notes, ensure_ascii=False, default=_plain_number)},
+            metadata={
+                "comment": json.dumps(
+                    notes | ({"times": times} if times else {}), ensure_ascii=False, default=_plain_number
+                )
+            },
         )
 
     @classmethod
@@ -102,21 +200,44 @@ class Clip:
             FileNotFoundError, ValueError: If there is no such file, or it cannot be read as video or sound.
         """
         found = media.read_mp4(path)
-        try:
-            notes = json.loads(found.metadata.get("comment", ""))
-        except json.JSONDecodeError:  # somebody else's file: its comment is a comment
-            notes = {}
-        if not isinstance(notes, dict):
-            notes = {}
-        streams = {"video": found.video, "audio": found.audio, "text": notes.get("text")}
-        rates = {"video": found.fps or 0.0, "audio": found.sample_rate or 0.0}
+        notes = _Notes(found.metadata.get("comment", ""))
+        found_streams = {"video": found.video, "audio": found.audio, "text": notes.get("text", str)}
+        streams: dict[str, Any] = {name: stream for name, stream in found_streams.items() if stream is not None}
+        rates = {"video": found.fps, "audio": found.sample_rate}
+        times = {name: _as_times(when) for name, when in (notes.get("times", dict) or {}).items()}
         return cls(
-            streams={name: stream for name, stream in streams.items() if stream is not None},
-            rates={name: float(rate) for name, rate in rates.items() if streams[name] is not None},
+            streams=streams,
+            rates={name: float(rate) for name, rate in rates.items() if rate and name in streams},
             words=[Word(text, start, end) for start, end, text in found.subtitles],
-            labels=notes.get("labels", {}),
-            name=notes.get("name") or os.fspath(path),
+            labels=notes.get("labels", dict) or {},
+            name=notes.get("name", str) or os.fspath(path),
+            times={n: t for n, t in times.items() if t is not None and n in streams and len(t) == len(streams[n])},
         )
+
+
+class _Notes:
+    """What `Clip.save` wrote into a file's comment; in somebody else's file a comment is a comment, and is ignored."""
+
+    def __init__(self, comment: str) -> None:
+        try:
+            found = json.loads(comment)
+        except (ValueError, RecursionError):
+            found = None
+        self.found = found if isinstance(found, dict) else {}
+
+    def get(self, name: str, kind: type) -> Any:
+        """Return an entry if it has the type that `save` writes, else None."""
+        return self.found[name] if isinstance(self.found.get(name), kind) else None
+
+
+def _as_times(numbers: Any) -> np.ndarray | None:
+    """Return a list of numbers that never decrease as an array; None for anything else."""
+    try:
+        times = np.array(numbers, np.float64)
+    except (TypeError, ValueError):
+        return None
+    fit = times.ndim == 1 and np.isfinite(times).all() and (np.diff(times) >= 0).all()
+    return times if fit else None
 
 
 def _plain_number(value: Any) -> Any:
@@ -133,11 +254,12 @@ class Batch:
     Args:
         data: name → tensor (B, …). Rows of absent modalities hold zeros, which nothing may depend on.
         present: name → bool (B,), True where the sample has the modality.
-        mask: name → bool (B, N), True where a step is real and not padding. Only for modalities that were padded.
+        mask: name → bool (B, N), True where a step is real and not padding. For vectors and (M, T) always, for
+            frames only where lengths differ.
         labels: name → tensor (B,).
 
     Indexing with a slice, a list or a tensor gives the batch of those samples.
-    Chapter: start/first_model.
+    Chapters: start/first_model, preprocessing/batching.
     """
 
     data: dict[str, Tensor]
@@ -159,6 +281,23 @@ class Batch:
 
     # DataLoader fetches a whole minibatch with one call where a data set offers this.
     __getitems__ = __getitem__
+
+    def split(self) -> list[dict[str, Tensor]]:
+        """Return what each sample holds: name → its tensor without padding; absent modalities are not in it.
+
+        This is the inverse of `collate` (of its tensors; labels stay here).
+
+        Chapter: preprocessing/batching.
+        """
+        samples: list[dict[str, Tensor]] = [{} for _ in range(len(self))]
+        for name, tensor in self.data.items():
+            for row in self.present[name].nonzero()[:, 0].tolist():
+                real = tensor[row]
+                if name in self.mask:
+                    steps = self.mask[name][row].nonzero()[:, 0]
+                    real = real.index_select(_time_dim(real), steps)
+                samples[row][name] = real
+        return samples
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """Return the batch on a device."""
@@ -204,19 +343,34 @@ def check_present(present: Mapping[str, Tensor]) -> None:
         raise ValueError(f"sample {first} has none of the modalities {sorted(present)}; expected at least one")
 
 
-def collate(clips: Sequence[Clip], transforms: Mapping[str, Callable[[Any], Tensor]]) -> Batch:
+def collate(
+    clips: Sequence[Clip],
+    transforms: Mapping[str, Callable[[Any], Tensor]],
+    *,
+    like: Mapping[str, Tensor] | None = None,
+    multiple_of: Mapping[str, int] | None = None,
+) -> Batch:
     """Turn clips into a batch: transform each stream, pad to the longest, note what is real.
 
-    Padding is along a tensor's last dimension, which is time in the shapes used here: frames are put last-but-two
-    and must agree, log-mel (M, T) and token ids (L,) may differ in length.
+    Lengths may differ along time: the last dimension of log-mel (M, T) and token ids (L,), the second of frames
+    (C, T, H, W). Vectors and (M, T) always get a mask; larger tensors only where there is padding.
 
     Args:
         clips: The samples.
         transforms: name → function from the raw stream to a tensor, e.g. log-mel for "audio". Its keys choose
             the modalities.
+        like: name → a tensor such as the transform returns, of any length. It stands for a modality that none of these
+            clips has, as happens in small batches; without it, that is an error.
+        multiple_of: name → number; lengths are padded to a multiple of it, so that a compiled model meets few shapes.
+
+    Returns:
+        The batch, with the labels that are numbers and that all clips have.
 
     Raises:
-        ValueError: If there are no clips, a clip has none of the modalities, or shapes cannot be stacked.
+        ValueError: If there are no clips, a clip has none of the modalities, no clip has one of them and `like` does
+            not say what it looks like, or tensors cannot be stacked.
+
+    Chapters: start/first_model, preprocessing/batching.
     """
     if not clips:
         raise ValueError("clips is empty; expected at least one")
@@ -224,9 +378,10 @@ def collate(clips: Sequence[Clip], transforms: Mapping[str, Callable[[Any], Tens
     for name, transform in transforms.items():
         tensors = [transform(clip.streams[name]) if name in clip.streams else None for clip in clips]
         batch.present[name] = torch.tensor([tensor is not None for tensor in tensors])
-        if not batch.present[name].any():
-            raise ValueError(f"no clip has {name!r}; leave it out of transforms")
-        batch.data[name], mask = _pad(tensors, name)
+        example: Tensor | None = next((tensor for tensor in tensors if tensor is not None), (like or {}).get(name))
+        if example is None:
+            raise ValueError(f"no clip has {name!r}; leave it out of transforms, or say in `like` what it looks like")
+        batch.data[name], mask = _pad(tensors, example, name, (multiple_of or {}).get(name, 1))
         if mask is not None:
             batch.mask[name] = mask
     check_present(batch.present)
@@ -236,18 +391,38 @@ def collate(clips: Sequence[Clip], transforms: Mapping[str, Callable[[Any], Tens
     return batch
 
 
-def _pad(tensors: list[Tensor | None], name: str) -> tuple[Tensor, Tensor | None]:
-    """Stack tensors of unlike length in their last dimension; a mask (B, N) where lengths can differ."""
-    like = next(tensor for tensor in tensors if tensor is not None)
-    for tensor in tensors:
-        if tensor is not None and tensor.shape[:-1] != like.shape[:-1]:
-            raise ValueError(
-                f"{name}: shapes {tuple(tensor.shape)} and {tuple(like.shape)} differ before the last dimension"
-            )
-    lengths = torch.tensor([0 if tensor is None else tensor.shape[-1] for tensor in tensors])
-    stacked = like.new_zeros(len(tensors), *like.shape[:-1], int(lengths.max()))  # (B, …, N)
-    for row, tensor in zip(stacked, tensors, strict=True):
-        if tensor is not None:
-            row[..., : tensor.shape[-1]] = tensor
-    mask = torch.arange(stacked.shape[-1]) < lengths[:, None]  # (B, N)
-    return stacked, mask if like.ndim <= 2 else None
+def _pad(tensors: list[Tensor | None], like: Tensor, name: str, multiple: int) -> tuple[Tensor, Tensor | None]:
+    """Stack tensors of unlike length; a mask (B, N) where that can happen, or did."""
+    if like.ndim == 0:
+        raise ValueError(f"{name}: the transform returns a number; expected a tensor whose last dimension is time")
+    dim = _time_dim(like)
+    fixed = _without_time(like)
+    found = [tensor for tensor in tensors if tensor is not None]
+    for tensor in found:
+        if tensor.ndim != like.ndim or _without_time(tensor) != fixed or tensor.dtype != like.dtype:
+            raise ValueError(f"{name}: shapes {tuple(tensor.shape)} and {tuple(like.shape)}, {tensor.dtype} and "
+                             f"{like.dtype} differ; expected one type, and shapes alike but for time, dimension {dim}"
+                             )  # fmt: skip
+    lengths = torch.tensor([0 if tensor is None else tensor.shape[dim] for tensor in tensors])
+    longest = max((tensor.shape[dim] for tensor in found), default=like.shape[dim])
+    longest = math.ceil(longest / multiple) * multiple
+    shape = list(like.shape)
+    shape[dim] = longest
+    stacked = like.new_zeros(len(tensors), *shape)  # (B, …, N, …)
+    for row, real in zip(stacked, tensors, strict=True):
+        if real is not None:
+            row.narrow(dim, 0, real.shape[dim]).copy_(real)
+    padded = any(tensor.shape[dim] < longest for tensor in found)
+    return stacked, torch.arange(longest) < lengths[:, None] if padded or like.ndim <= 2 else None  # (B, N)
+
+
+def _time_dim(sample: Tensor) -> int:
+    """Return which dimension of a sample is time: frames are (C, T, H, W), all else ends with it."""
+    return -3 if sample.ndim == 4 else -1
+
+
+def _without_time(sample: Tensor) -> list[int]:
+    """Return a sample's shape but for time."""
+    shape = list(sample.shape)
+    del shape[_time_dim(sample)]
+    return shape

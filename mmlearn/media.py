@@ -14,10 +14,11 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from mmlearn.containers import SIZE_KEY, Source, name_of, open_media, streams_of, to_rgb
+
 # The sample rates that AAC knows (ISO/IEC 14496-3, table 1.18).
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
-_SIZE_KEY = "mmlearn_size"  # metadata entry with the true "HEIGHTxWIDTH" of a picture that was padded to an even size
-_CONTAINER_KEYS = {"major_brand", "minor_version", "compatible_brands", "encoder", _SIZE_KEY}
+_CONTAINER_KEYS = {"major_brand", "minor_version", "compatible_brands", "encoder", SIZE_KEY}
 _SUBTITLE_STYLE = b"""[Script Info]
 ScriptType: v4.00+
 [V4+ Styles]
@@ -71,11 +72,15 @@ def write_mp4(
         crf: H.264's quality, 0 (lossless) to 51; 18 looks like the original.
 
     Raises:
-        ValueError: If there is neither video nor audio, or if an argument has an unusable shape, type or value.
+        FileNotFoundError: If there is no such folder.
+        ValueError: If there is neither video nor audio, if an argument has an unusable shape, type or value, or if the
+            encoder refuses it (H.264 takes no side above 16,384).
 
     Chapter: start/dataset.
     """
     path = Path(path)
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(2, "no such folder to write to", str(path))
     if video is None and audio is None:
         raise ValueError(f"{path}: neither video nor audio given; an mp4 file needs at least one of them")
     if video is not None:
@@ -95,7 +100,7 @@ def write_mp4(
             streams: dict[str, Any] = {}
             if video is not None and fps is not None:
                 height, width = video.shape[1:3]
-                out.metadata[_SIZE_KEY] = f"{height}x{width}"
+                out.metadata[SIZE_KEY] = f"{height}x{width}"
                 rate = Fraction(fps).limit_denominator(1001)
                 coding = {"crf": str(crf), "preset": "veryfast"}
                 stream: Any = out.add_stream("libx264", rate=rate, options=coding)
@@ -118,19 +123,24 @@ def write_mp4(
             for packet in sorted(packets, key=lambda p: p.dts * p.time_base):
                 out.mux(packet)
         os.replace(part, path)
+    except av.error.FFmpegError as error:
+        what = "no video" if video is None else f"video {video.shape}"
+        raise ValueError(f"{path}: the encoder refuses {what} at {fps} fps ({error.strerror})") from error
     finally:
         part.unlink(missing_ok=True)
 
 
-def read_mp4(path: str | os.PathLike[str]) -> MediaFile:
-    """Read a video file into arrays: mp4, and whatever else PyAV opens (mov, mpg, avi, mkv, wav, …).
+def read_mp4(source: Source) -> MediaFile:
+    """Read a whole video file into arrays: mp4, and whatever else PyAV opens (mov, mpg, avi, mkv, wav, …).
 
+    Pictures come as a player shows them: turned as the file says (phones film upright pictures lying down). Where
+    there are several streams of a kind, the one marked as default is read; a cover picture is no video.
     Sound is mixed down to mono. The samples that an AAC encoder puts before the first one (its priming) are left out,
     and where sound and pictures start at different times, silence is added or sound cut, so that both start with
     the first frame: sample n is heard n / sample_rate seconds after it. `fps` is the average rate.
 
     Args:
-        path: The file.
+        source: A path, or a binary file object.
 
     Returns:
         A `MediaFile`.
@@ -141,30 +151,21 @@ def read_mp4(path: str | os.PathLike[str]) -> MediaFile:
 
     Chapter: start/dataset.
     """
-    path = Path(path)
-    if path.is_file() and path.stat().st_size == 0:
-        raise ValueError(f"{path}: the file is empty; expected a video or sound file")
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video and not container.streams.audio:
-                raise ValueError(f"{path}: found neither pictures nor sound; expected at least one of them")
-            return _decode(path, container)
-    except av.error.FileNotFoundError:
-        raise
-    except av.error.FFmpegError as error:
-        size = path.stat().st_size if path.is_file() else 0
-        raise ValueError(f"{path}: cannot decode these {size} bytes; expected a complete video or sound file "
-                         f"({error.strerror})") from error  # fmt: skip
+    with open_media(source) as container:
+        if not streams_of(container, "video") and not streams_of(container, "audio"):
+            raise ValueError(f"{name_of(source)}: found neither pictures nor sound; expected at least one of them")
+        return _decode(name_of(source), container)
 
 
-def _decode(path: Path, container: Any) -> MediaFile:
-    """Decode all streams of an open container in one pass."""
-    streams = [s[0] for s in (container.streams.video, container.streams.audio, container.streams.subtitles) if s]
+def _decode(name: str, container: Any) -> MediaFile:
+    """Decode one stream of each kind in one pass."""
+    kinds = {kind: streams_of(container, kind)[:1] for kind in ("video", "audio", "subtitle")}
+    streams = [stream for found in kinds.values() for stream in found]
     media = MediaFile(metadata={k: v for k, v in container.metadata.items() if k not in _CONTAINER_KEYS})
     frames: list[np.ndarray] = []
     blocks: list[np.ndarray] = []
     start = {"video": 0.0, "audio": 0.0}  # seconds
-    to_rgb, to_float = VideoReformatter(), av.AudioResampler(format="fltp")
+    reformatter, to_float, hidden = VideoReformatter(), av.AudioResampler(format="fltp"), 0
     for packet in container.demux(streams):
         kind = packet.stream.type
         if kind == "subtitle":
@@ -173,31 +174,26 @@ def _decode(path: Path, container: Any) -> MediaFile:
                 text = data[2 : 2 + int.from_bytes(data[:2], "big")].decode(errors="replace")
                 media.subtitles.append((begin, begin + float(packet.duration * packet.time_base), text))
             continue
+        hidden += kind == "video" and packet.is_discard  # an edit list leaves it out
         for frame in packet.decode():
             if kind == "video":
                 start[kind] = start[kind] if frames else frame.time or 0.0
-                rgb = to_rgb.reformat(frame, format="rgb24", threads=1)  # starting threads takes longer than a frame
-                frames.append(rgb.to_ndarray())  # (H, W, 3)
+                frames.append(to_rgb(container, frame, reformatter, frames[0].shape[:2] if frames else None))
             else:
                 start[kind] = start[kind] if blocks else frame.time or 0.0
                 media.sample_rate = frame.sample_rate
                 blocks += [f.to_ndarray().mean(0) for f in to_float.resample(frame)]  # (channels, S') -> (S',)
 
-    if container.streams.video:
-        stream = container.streams.video[0]
-        if len(frames) < max(1, stream.frames):
-            raise ValueError(f"{path}: found {len(frames)} of {stream.frames or 'its'} frames; the file ends too early")
+    for stream in kinds["video"]:
+        if len(frames) < max(1, stream.frames - hidden):
+            raise ValueError(f"{name}: found {len(frames)} of {stream.frames or 'its'} frames; the file ends too early")
         media.video, media.fps = np.stack(frames), float(stream.average_rate or stream.guessed_rate)
-        if _SIZE_KEY in container.metadata:
-            height, width = map(int, container.metadata[_SIZE_KEY].split("x"))
-            media.video = media.video[:, :height, :width]
-    if container.streams.audio:
+    for stream in kinds["audio"]:
         media.audio = np.concatenate(blocks).astype(np.float32) if blocks else np.zeros(0, np.float32)
-        stream = container.streams.audio[0]
         if "mp4" in container.format.name and stream.duration:  # the last AAC block is filled up with silence
             length = round(stream.duration * stream.time_base * stream.rate)
             if len(media.audio) < length - 2048:  # two AAC blocks
-                raise ValueError(f"{path}: found {len(media.audio)} of {length} samples; the file ends too early")
+                raise ValueError(f"{name}: found {len(media.audio)} of {length} samples; the file ends too early")
             media.audio = media.audio[:length]
         if media.video is not None and media.sample_rate:
             late = round((start["audio"] - start["video"]) * media.sample_rate)

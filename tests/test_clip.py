@@ -1,12 +1,14 @@
-"""Clip, Batch and collate: what is missing stays missing, what is padded is marked."""
+"""Clip, Batch and collate: what is missing stays missing, what is padded is marked, what is cut keeps its time."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mmlearn import Batch, Clip, Word, collate
+from mmlearn import Batch, Clip, Word, collate, media
 
 TRANSFORMS = {
     "audio": torch.from_numpy,
@@ -19,25 +21,81 @@ def make_clip(samples: int | None, text: str | None, **labels: object) -> Clip:
     return Clip({name: stream for name, stream in streams.items() if stream is not None}, labels=dict(labels))
 
 
+FRAMES, MEL, IDS = st.integers(1, 4), st.integers(1, 9), st.integers(0, 5)
+
+
+def make_sample(parts: tuple[int | None, int | None, int | None], seed: int) -> dict[str, torch.Tensor]:
+    """Frames (3, T, 4, 2), log-mel (2, T) and ids (L,), each of its own length, or absent."""
+    draw = torch.Generator().manual_seed(seed)
+    shapes = {"video": (3, parts[0], 4, 2), "audio": (2, parts[1]), "text": (parts[2],)}
+    sample = {}
+    for (name, shape), length in zip(shapes.items(), parts, strict=True):
+        if length is not None:
+            values = torch.randint(1, 99, shape, generator=draw)
+            sample[name] = values.byte() if name == "video" else values.float() if name == "audio" else values
+    return sample
+
+
 @given(
     st.lists(
-        st.tuples(st.none() | st.integers(1, 9), st.none() | st.text(min_size=1, max_size=9)).filter(any),
+        st.tuples(st.none() | FRAMES, st.none() | MEL, st.none() | IDS).filter(
+            lambda parts: any(part is not None for part in parts)
+        ),
         min_size=1,
-        max_size=6,
-    )
+        max_size=5,
+    ),
+    st.sampled_from([1, 4]),
 )
-@settings(deadline=None)
-def test_collate_then_split_gives_the_clips_back(parts: list[tuple[int | None, str | None]]) -> None:
-    clips = [make_clip(*part) for part in parts]
-    there = {name for clip in clips for name in clip.streams}
-    batch = collate(clips, {name: TRANSFORMS[name] for name in there})
-    for row, clip in enumerate(clips):
-        for name in there:
-            assert bool(batch.present[name][row]) == (name in clip.streams)
-            real = batch.data[name][row][batch.mask[name][row]]
-            expected = TRANSFORMS[name](clip.streams[name]) if name in clip.streams else torch.tensor([])
-            assert torch.equal(real, expected.to(real.dtype))
-            assert not batch.data[name][row][~batch.mask[name][row]].any()
+@settings(deadline=None, max_examples=60)
+def test_collate_then_split_gives_the_samples_back(
+    parts: list[tuple[int | None, int | None, int | None]], multiple: int
+) -> None:
+    samples = [make_sample(part, seed) for seed, part in enumerate(parts)]
+    example = make_sample((2, 3, 1), 99)
+    batch = collate(
+        [Clip(dict(sample)) for sample in samples],
+        {name: lambda tensor: tensor for name in example},
+        like=example,
+        multiple_of={"audio": multiple, "video": multiple},
+    )
+    for found, sample in zip(batch.split(), samples, strict=True):
+        assert found.keys() == sample.keys()
+        assert all(torch.equal(found[name], sample[name]) and found[name].dtype == sample[name].dtype for name in found)
+    assert batch.data["audio"].shape[-1] % multiple == 0
+    for name, tensor in batch.data.items():  # zeros wherever nothing is real
+        absent = ~batch.present[name]
+        assert not tensor[absent].any()
+        real = sum(int(sample[name].count_nonzero()) for sample in samples if name in sample)
+        assert int(tensor.count_nonzero()) == real
+    lengths = {sample["video"].shape[1] for sample in samples if "video" in sample}
+    longest = batch.data["video"].shape[2]
+    assert ("video" in batch.mask) == (bool(lengths) and lengths != {longest})
+
+
+def test_no_nan_ever_stands_in_an_absent_row() -> None:
+    clips = [Clip({"a": torch.ones(2, 3)}), Clip({"b": torch.ones(2)})]
+    batch = collate(clips, dict.fromkeys("ab", lambda tensor: tensor), like={"a": torch.full((2, 9), torch.nan)})
+    assert torch.equal(batch.data["a"][1], torch.zeros(2, 3))
+    nobody = collate([clips[1]], dict.fromkeys("ab", lambda tensor: tensor), like={"a": torch.full((2, 9), torch.nan)})
+    assert torch.equal(nobody.data["a"], torch.zeros(1, 2, 9))
+    assert not nobody.present["a"].any() and not nobody.mask["a"].any()
+
+
+def test_a_modality_that_no_clip_of_a_batch_has_keeps_its_type() -> None:
+    like = {"text": torch.tensor([5]), "video": torch.zeros(3, 2, 4, 4, dtype=torch.uint8)}
+    clip = Clip({"audio": np.ones(3, np.float32)})
+    batch = collate([clip], {**TRANSFORMS, "video": lambda video: video}, like=like)
+    assert batch.data["text"].dtype == torch.long and batch.data["text"].shape == (1, 1)
+    assert batch.data["video"].shape == (1, 3, 2, 4, 4) and "video" not in batch.mask
+    assert batch.split()[0].keys() == {"audio"}
+
+
+def test_frames_of_unlike_number_are_padded_along_time() -> None:
+    clips = [Clip({"video": torch.ones(3, n, 4, 4)}) for n in (2, 5)]
+    batch = collate(clips, {"video": lambda video: video})
+    assert batch.data["video"].shape == (2, 3, 5, 4, 4)
+    assert batch.mask["video"].tolist() == [[True] * 2 + [False] * 3, [True] * 5]
+    assert batch.data["video"][0].sum() == 3 * 2 * 4 * 4
 
 
 def test_collate_stacks_video_without_a_mask_and_keeps_numeric_labels() -> None:
@@ -60,8 +118,12 @@ def test_collate_says_what_is_wrong() -> None:
     with pytest.raises(ValueError, match="sample 1 has none of the modalities"):
         collate([make_clip(3, None), make_clip(None, "a")], {"audio": torch.from_numpy})
     with pytest.raises(ValueError, match=r"video: shapes .* differ"):
-        clips = [Clip({"video": torch.zeros(3, n, 4, 4)}) for n in (1, 2)]
+        clips = [Clip({"video": torch.zeros(3, 2, 4, n)}) for n in (1, 2)]
         collate(clips, {"video": lambda video: video})
+    with pytest.raises(ValueError, match=r"torch\.int64 and torch\.float32 differ"):
+        collate([Clip({"x": torch.zeros(2)}), Clip({"x": torch.zeros(2, dtype=torch.long)})], {"x": lambda x: x})
+    with pytest.raises(ValueError, match="the transform returns a number"):
+        collate([Clip({"x": 3.0})], {"x": torch.tensor})
 
 
 def test_batch_slices_moves_and_hides() -> None:
@@ -125,3 +187,112 @@ def test_a_batch_rides_a_data_loader() -> None:
     assert [len(part) for part in parts] == [3, 3, 1]
     assert isinstance(parts[0], Batch)
     assert torch.cat([part.labels["y"] for part in parts]).tolist() == list(range(1, 8))
+
+
+def make_timed(fps: float = 25.0, seconds: float = 3.0, dropped: tuple[int, ...] = ()) -> Clip:
+    """A clip whose frames and samples hold their own indices."""
+    kept = np.setdiff1d(np.arange(round(seconds * fps)), dropped)
+    video = np.broadcast_to(kept[:, None, None, None], (len(kept), 1, 1, 3)).astype(np.uint8)
+    audio = np.arange(round(seconds * 1000), dtype=np.float32)
+    words = [Word("a", 0.2, 0.5), Word("b", 0.5, 1.3), Word("c", 2.0, 2.9)]
+    times = {"video": kept / fps} if dropped else {}
+    return Clip({"video": video, "audio": audio, "text": "abc"}, {"video": fps, "audio": 1000.0}, words, times=times)
+
+
+def test_seconds_are_the_times_or_follow_from_the_rate() -> None:
+    clip = make_timed(dropped=(3, 4))
+    assert clip.seconds("audio").dtype == np.float64
+    assert clip.seconds("audio")[-1] == pytest.approx(2.999)
+    assert clip.seconds("video")[3] == pytest.approx(0.2)  # frame 5 is the fourth that is left
+    assert make_timed().seconds("video")[3] == pytest.approx(0.12)
+    with pytest.raises(ValueError, match="no stream 'smell'"):
+        clip.seconds("smell")
+    with pytest.raises(ValueError, match="'text' has neither a rate nor times"):
+        clip.seconds("text")
+    for wrong in (np.arange(3), np.arange(73)[::-1], np.full(73, np.nan)):
+        with pytest.raises(ValueError, match=r"times of 'video'.*expected 73 that never decrease"):
+            replace(clip, times={"video": wrong}).seconds("video")
+
+
+def test_duration_goes_by_times() -> None:
+    late = Clip(
+        {"video": np.zeros((3, 1, 1, 3), np.uint8)}, {"video": 10.0}, times={"video": np.array([0.0, 0.1, 0.5])}
+    )
+    assert late.duration == pytest.approx(0.6)
+    assert replace(late, rates={}).duration == pytest.approx(0.75)  # the median step is 0.25 s
+    single = Clip({"video": np.zeros((1, 1, 1, 3), np.uint8)}, times={"video": np.array([0.4])})
+    assert single.duration == pytest.approx(0.4)
+    assert len(single.cut(0.2).video) == 1
+    assert replace(late, times={"video": np.zeros(0)}).duration == pytest.approx(0.3)
+
+
+def test_cut_takes_the_same_window_out_of_every_stream() -> None:
+    part = make_timed().cut(0.4, 1.0)
+    assert part.video[:, 0, 0, 0].tolist() == list(range(10, 25))
+    assert part.audio.tolist() == list(range(400, 1000))
+    assert part.times == {} and part.text == "abc"
+    assert [(w.text, round(w.start, 6), round(w.end, 6)) for w in part.words] == [("a", 0, 0.1), ("b", 0.1, 0.6)]
+    between = make_timed().cut(0.41)
+    assert between.video[0, 0, 0, 0] == 11 and between.times["video"][0] == pytest.approx(0.03)
+    assert between.audio[0] == 410 and "audio" not in between.times
+    dropped = make_timed(dropped=(11, 12)).cut(0.4, 0.6)
+    assert dropped.video[:, 0, 0, 0].tolist() == [10, 13, 14]
+    assert dropped.times["video"] == pytest.approx([0, 0.12, 0.16])
+
+
+def test_what_has_nothing_in_the_window_is_missing() -> None:
+    clip = make_timed()
+    assert clip.cut(0.01, 0.03).streams.keys() == {"audio", "text"}  # no frame begins there
+    short = replace(clip, streams=clip.streams | {"audio": clip.audio[:500]})
+    assert short.cut(0.5, 0.9).streams.keys() == {"video", "text"}
+    with pytest.raises(ValueError, match=r"nothing begins from 7 to 8 s of 3\.0 s"):
+        clip.cut(7, 8)
+    for start, end in ((-1, 1), (1, 1), (2, 1)):
+        with pytest.raises(ValueError, match="expected 0 ≤ start < end"):
+            clip.cut(start, end)
+
+
+MS = st.integers(0, 2999)
+
+
+@given(MS, MS, MS, MS, st.sampled_from([(), (1, 2), (30, 31, 32, 50)]), st.sampled_from([25.0, 29.97, 8.0]))
+@settings(deadline=None, max_examples=60)
+def test_cut_of_a_cut_is_a_cut(a: int, b: int, c: int, d: int, dropped: tuple[int, ...], fps: float) -> None:
+    clip = make_timed(fps, dropped=dropped)
+    (a, b), (c, d) = sorted((a, b + 1)), sorted((c, d + 1))
+    assume(a < b and c < d and c < b - a)
+    try:
+        direct = clip.cut((a + c) / 1000, min(a + d, b) / 1000)
+    except ValueError:  # nothing begins in so short a window: nor may it for the cut of a cut
+        with pytest.raises(ValueError, match="nothing begins"):
+            clip.cut(a / 1000, b / 1000).cut(c / 1000, d / 1000)
+        return
+    twice = clip.cut(a / 1000, b / 1000).cut(c / 1000, d / 1000)
+    assert twice.streams.keys() == direct.streams.keys()
+    for name in direct.streams.keys() - {"text"}:
+        assert np.array_equal(twice.streams[name], direct.streams[name])
+        assert twice.seconds(name) == pytest.approx(direct.seconds(name), abs=1.1e-4)
+    assert [w.text for w in twice.words] == [w.text for w in direct.words]
+    for one, other in zip(twice.words, direct.words, strict=True):
+        assert (one.start, one.end) == pytest.approx((other.start, other.end), abs=1e-9)
+
+
+def test_times_survive_a_file(tmp_path) -> None:
+    video = np.zeros((4, 32, 32, 3), np.uint8)
+    shown = np.array([0.0, 0.04, 0.2, 0.24])
+    clip = Clip({"video": video, "audio": np.zeros(4000, np.float32)}, {"video": 25.0, "audio": 16_000.0}, name="x",
+                times={"video": shown, "gone": np.zeros(2)})  # fmt: skip
+    clip.save(tmp_path / "x.mp4")
+    back = Clip.load(tmp_path / "x.mp4")
+    assert back.times.keys() == {"video"} and back.times["video"] == pytest.approx(shown)
+    assert back.rates["video"] == pytest.approx(3 / 0.24, rel=0.01)  # plays as long as it lasted
+    assert back.seconds("video") == pytest.approx(shown)
+
+
+@pytest.mark.parametrize(
+    "comment", ['{"times": 3}', '{"times": {"video": [1, 2]}}', "[1]", "nice holiday", '{"times": {}}']
+)
+def test_somebody_elses_comment_is_no_clip(tmp_path, comment: str) -> None:
+    path = tmp_path / "x.mp4"
+    media.write_mp4(path, video=np.zeros((3, 16, 16, 3), np.uint8), fps=5.0, metadata={"comment": comment})
+    assert Clip.load(path).times == {}

@@ -181,6 +181,16 @@ def test_truncated_file(tmp_path: Path, part: float) -> None:
         read_mp4(path)
 
 
+def test_truncated_sound(tmp_path: Path) -> None:
+    path = tmp_path / "cut.mp4"
+    write_mp4(path, audio=noise(32_000), sample_rate=16_000)
+    with av.open(str(path)) as container:
+        place = [packet.pos for packet in container.demux(audio=0) if packet.size][20]
+    path.write_bytes(path.read_bytes()[:place])  # between two packets: no decoder would notice
+    with pytest.raises(ValueError, match=r"cut\.mp4: (found \d+ of 32000 samples|cannot decode)"):
+        read_mp4(path)
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none\.mp4"):
         read_mp4(tmp_path / "none.mp4")

@@ -42,7 +42,7 @@ def in_order(
 
 
 def choose(present: Tensor | None, tensor: Tensor, otherwise: Tensor | float) -> Tensor:
-    """Return `tensor` (B, …) for samples that are `present` (B,), and `otherwise` for the rest; None means all are.
+    """Return `tensor` (B, …, D) where it is `present`, (B,) or (B, N), and `otherwise` elsewhere; None: everywhere.
 
     `torch.where` chooses: multiplying by the mask would keep NaN, in the output and in the gradient.
 
@@ -50,7 +50,7 @@ def choose(present: Tensor | None, tensor: Tensor, otherwise: Tensor | float) ->
     """
     if present is None:
         return tensor
-    keep = present.view(-1, *[1] * (tensor.ndim - 1))  # (B, 1, …, 1)
+    keep = present.view(*present.shape, *[1] * (tensor.ndim - present.ndim))  # (B, 1, …, 1) or (B, N, 1)
     return torch.where(keep, tensor, otherwise.to(tensor.dtype) if isinstance(otherwise, Tensor) else otherwise)
 
 

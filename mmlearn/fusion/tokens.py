@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mmlearn.fusion.absent import Absent, in_order
+from mmlearn.fusion.absent import Absent, choose, in_order
 from mmlearn.nn.embeddings import time_encoding
 
 Present = Mapping[str, Tensor] | None  # name → bool (B,); None where all are present
@@ -67,13 +67,11 @@ class Tokens(nn.Module):
             keep = (mask or {}).get(name)
             if there is not None:
                 keep = there[:, None].expand(x.shape[:2]) if keep is None else keep & there[:, None]  # (B, N)
-            if keep is not None:
-                x = torch.where(keep[..., None], x, 0.0)
-            y = self.project[name](x)
+            y = self.project[name](choose(keep, x, 0.0))
             y = y + (self.kind[name] + time_encoding(seconds, self.dim)).to(y.dtype)
             if keep is not None:
                 stand_in = ~keep.any(dim=1, keepdim=True) & (number == 0)  # (B, N): the first step, if none is real
-                y = torch.where(stand_in[..., None], self.absent[name].to(y.dtype), y)
+                y = choose(~stand_in, y, self.absent[name])
                 keep = keep | stand_in
             steps[name], real[name] = y, keep
         return steps, real
@@ -85,12 +83,13 @@ class Tokens(nn.Module):
             (B, N of a, D), and bool (B, N of a), True where b has a real step at that time; elsewhere are zeros.
         """
         x, mask, count = steps[b], real[b], steps[a].shape[1]
+        if self.rates[a] == self.rates[b] and count == x.shape[1]:  # the same clock
+            return (x, x.new_ones(x.shape[:2], dtype=torch.bool)) if mask is None else (choose(mask, x, 0.0), mask)
         together = overlap(count, self.rates[a], x.shape[1], self.rates[b]).to(x.device)  # (N of a, N of b)
         heard = together.expand(len(x), -1, -1) if mask is None else together * mask[:, None, :]  # (B, N of a, N of b)
         total = heard.sum(dim=-1, keepdim=True)
         share = heard / total.clamp(min=1e-6)
-        x = x if mask is None else torch.where(mask[..., None], x, 0.0)
-        return share.to(x.dtype) @ x, total[..., 0] > 0
+        return share.to(x.dtype) @ choose(mask, x, 0.0), total[..., 0] > 0
 
 
 def overlap(steps: int, rate: float, other_steps: int, other_rate: float) -> Tensor:
@@ -114,4 +113,4 @@ def mean_over(x: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return x.mean(dim=1)
     share = mask / mask.sum(dim=1, keepdim=True).clamp(min=1)  # (B, N)
-    return torch.einsum("bn,bnd->bd", share.to(x.dtype), torch.where(mask[..., None], x, 0.0))
+    return torch.einsum("bn,bnd->bd", share.to(x.dtype), choose(mask, x, 0.0))

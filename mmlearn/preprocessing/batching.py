@@ -1,0 +1,151 @@
+"""Many clips in one batch: of like length, read by several processes, in an order that a seed decides.
+
+How streams get onto one clock is `mmlearn.preprocessing.alignment`; how clips become tensors is `mmlearn.clip.collate`.
+
+Chapter: preprocessing/batching.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
+
+from mmlearn.clip import collate
+
+
+class BucketSampler(Sampler[list[int]]):
+    """Batches of samples of like length, so that little is padded; each index comes exactly once an epoch.
+
+    Shuffled: all indices are shuffled, each run of 50 batches is sorted by length and cut into batches, and the batches
+    are shuffled. Each pass is another epoch with another order, which `seed` and the epoch decide. Not shuffled:
+    sorted by length, shortest first, always the same.
+
+    Args:
+        lengths: Of each sample, in any unit.
+        batch_size: Samples a batch; only one batch may have fewer.
+        seed: Of the order.
+        shuffle: See above.
+
+    Give it to a `DataLoader` as `batch_sampler`. Chapter: preprocessing/batching.
+    """
+
+    drop_last = False  # Accelerate asks
+    pool = 50  # batches that are sorted together: more is less padding, fewer is more chance
+
+    def __init__(self, lengths: Sequence[float], batch_size: int, *, seed: int = 0, shuffle: bool = True) -> None:
+        if batch_size < 1 or not len(lengths):
+            raise ValueError(f"batch_size is {batch_size}, lengths hold {len(lengths)}; expected at least 1 of both")
+        self.lengths, self.batch_size, self.seed, self.shuffle = np.asarray(lengths), batch_size, seed, shuffle
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return math.ceil(len(self.lengths) / self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield the indices of each batch."""
+        rng = np.random.default_rng([self.seed, self.epoch])
+        self.epoch += self.shuffle
+        order = rng.permutation(len(self.lengths)) if self.shuffle else np.arange(len(self.lengths))
+        run = self.pool * self.batch_size if self.shuffle else len(order)
+        pools = [order[k : k + run] for k in range(0, len(order), run)]
+        order = np.concatenate([pool[self.lengths[pool].argsort(kind="stable")] for pool in pools])
+        batches = [order[k : k + self.batch_size].tolist() for k in range(0, len(order), self.batch_size)]
+        yield from (batches[k] for k in (rng.permutation(len(batches)) if self.shuffle else range(len(batches))))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose which epoch the next pass is."""
+        self.epoch = epoch
+
+
+def padded_share(lengths: Sequence[float], batches: Iterable[Sequence[int]]) -> float:
+    """Return which share of the batches' steps is padding, if each batch is padded to its longest sample.
+
+    Chapter: preprocessing/batching.
+    """
+    sizes = [np.asarray(lengths)[list(batch)] for batch in batches]
+    return 1 - sum(size.sum() for size in sizes) / sum(size.max() * len(size) for size in sizes)
+
+
+def loader(
+    dataset: Dataset,
+    transforms: Mapping[str, Callable[[Any], Tensor]],
+    *,
+    batch_size: int,
+    shuffle: bool = False,
+    lengths: Sequence[float] | None = None,
+    like: Mapping[str, Tensor] | None = None,
+    multiple_of: Mapping[str, int] | None = None,
+    workers: int = 0,
+    seed: int = 0,
+) -> DataLoader:
+    """Return a loader that reads clips, transforms and collates them; `fit` and `predict` take it as it is.
+
+    Workers are processes: they pay where reading or transforming a clip takes longer than training on it. The order
+    and each worker's random numbers follow from the seed. With CUDA, batches wait in page-locked memory.
+
+    Args:
+        dataset: Of `Clip`s: by index, such as `HanziClips` or `VideoFolder`, or iterable, such as shards.
+        transforms: As in `collate`. With workers that are spawned they must be picklable: no lambdas.
+        batch_size: Clips a batch.
+        shuffle: Whether to draw a new order each epoch. Iterable data sets bring their own.
+        lengths: Of each clip; batches are then of like length (`BucketSampler`).
+        like: As in `collate`. By default, the first clips of a data set with indices are looked at until each modality
+            was met; of an iterable one, nothing is.
+        multiple_of: As in `collate`.
+        workers: Processes that prepare batches; 0 means this one.
+        seed: Of order and random transforms.
+
+    Raises:
+        ValueError: If no clip has a modality, lengths do not fit, or an iterable data set is to be shuffled here.
+
+    Chapter: preprocessing/batching.
+    """
+    iterable = isinstance(dataset, IterableDataset)
+    if iterable and (shuffle or lengths is not None):
+        raise ValueError("an iterable data set decides its own order; expected no shuffle and no lengths")
+    if not iterable and lengths is not None and len(lengths) != len(cast(Sized, dataset)):
+        raise ValueError(f"{len(lengths)} lengths for {len(cast(Sized, dataset))} clips; expected one each")
+    if not iterable:
+        like = _examples(dataset, transforms, like or {})
+    options: dict[str, Any] = {
+        "collate_fn": partial(collate, transforms=transforms, like=like, multiple_of=multiple_of),
+        "generator": torch.Generator().manual_seed(seed),
+        "num_workers": workers,
+        "worker_init_fn": _start_worker if workers else None,
+        "persistent_workers": workers > 0,
+        "pin_memory": torch.cuda.is_available(),
+    }
+    if lengths is not None:
+        sampler = BucketSampler(lengths, batch_size, seed=seed, shuffle=shuffle)
+        return DataLoader(dataset, batch_sampler=sampler, **options)
+    return DataLoader(dataset, batch_size, shuffle=None if iterable else shuffle, **options)
+
+
+def _examples(
+    dataset: Any, transforms: Mapping[str, Callable[[Any], Tensor]], like: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return a tensor of each modality, the first that the data set has."""
+    found = dict(like)
+    for index in range(len(dataset)):
+        if not transforms.keys() - found.keys():
+            break
+        streams = dataset[index].streams
+        found |= {name: transforms[name](streams[name]) for name in transforms if name in streams and name not in found}
+    if missing := transforms.keys() - found.keys():
+        raise ValueError(
+            f"none of {len(dataset)} clips has {sorted(missing)}; leave it out of transforms, or give `like`"
+        )
+    return found
+
+
+def _start_worker(index: int) -> None:
+    """One thread a worker: the processes are what runs side by side (torch sees to its own threads)."""
+    import cv2
+
+    cv2.setNumThreads(0)
