@@ -1,16 +1,20 @@
 """The command: what it prints, its exit status, and one line instead of a traceback."""
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from mmlearn import checkup
 from mmlearn.cli import app
-from mmlearn.datasets import fetch
-from mmlearn.datasets.fetch import ChecksumError, HanziSources
+from mmlearn.datasets import VideoFolder, fetch, film, read_shards
+from mmlearn.datasets.fetch import ChecksumError, FetchError, HanziSources
+from mmlearn.media import write_mp4
 
 
 def run(*arguments: str) -> tuple[int, str, str]:
@@ -41,6 +45,72 @@ def test_errors_are_one_line_and_status_1(monkeypatch: pytest.MonkeyPatch, error
     assert run("data", "hanzi") == (1, "", f"mmlearn: {error}\n")
 
 
+def test_film_says_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(film, "fetch_film", lambda home: (home or Path("cache")) / "film.mp4")
+    assert run("data", "film") == (0, f"film     {Path('cache/film.mp4')}\n", "")
+    assert run("data", "film", "--home", "here") == (0, f"film     {Path('here/film.mp4')}\n", "")
+
+
+def test_film_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(home: Path | None) -> Path:
+        raise FetchError("pip download failed")
+
+    monkeypatch.setattr(film, "fetch_film", failing)
+    assert run("data", "film") == (1, "", "mmlearn: pip download failed\n")
+
+
+@pytest.fixture
+def films(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two good files in two classes, and a bad one."""
+    monkeypatch.setenv("MMLEARN_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    rng = np.random.default_rng(0)
+    for name in ("train/cat", "test/dog"):
+        (tmp_path / "films" / name).mkdir(parents=True)
+        video = rng.integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
+        write_mp4(tmp_path / "films" / name / "a.mp4", video=video, fps=25)
+    (tmp_path / "films/train/cat/bad.mp4").write_text("x")
+    return tmp_path / "films"
+
+
+def test_folder_prints_the_report(films: Path) -> None:
+    code, said, complaint = run("data", "folder", str(films))
+    assert (code, complaint) == (0, "") and said.startswith(f"{films}: 2 clips, 0.00 hours\n")
+    assert (
+        "labels      label: dog (1), cat (1); missing in 0\n" in said
+        and "left out    train/cat/bad.mp4: cannot" in said
+    )
+    assert run("data", "folder", str(films), "--split", "test")[1].startswith(f"{films}: 1 clips")
+
+
+def test_shard_writes_what_can_be_read_back(films: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, said, complaint = run("data", "shard", str(films), str(out), "--max-mb", "0.0001", "--shuffle-seed", "1")
+    assert (code, said) == (0, f"2 clips in 2 shards: {out}\n")
+    assert complaint.startswith("left out train/cat/bad.mp4: cannot decode") and complaint.count("\n") == 1
+    assert sorted(clip.name for clip in read_shards(out)) == ["test/dog/a.mp4", "train/cat/a.mp4"]
+    assert run("data", "shard", str(films), str(tmp_path / "test"), "--split", "test")[1].startswith(
+        "1 clips in 1 shards"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("folder", "nowhere"), "no such folder or table"),
+        (("folder", "{films}", "--strict"), "bad.mp4: cannot decode"),
+        (("folder", "{films}", "--split", "x"), "split is 'x'; expected one of ['test', 'train']"),
+        (("shard", "{films}", "{films}"), "expected a new or an empty folder"),
+        (("shard", "{films}", "{films}/out", "--max-mb", "0"), "max_mb is 0.0; expected"),
+        (("shard", "{films}", "{films}/out", "--strict"), "bad.mp4: cannot decode"),
+    ],
+)
+def test_folder_and_shard_complain_in_one_line(films: Path, arguments: tuple[str, ...], message: str) -> None:
+    code, said, complaint = run("data", *(argument.format(films=films) for argument in arguments))
+    assert (code, said) == (1, "") and complaint.startswith("mmlearn: ") and complaint.count("\n") == 1
+    assert message in complaint and not (films / "out").exists()
+
+
 @pytest.mark.parametrize("fine", [True, False])
 def test_check_exits_with_what_it_found(monkeypatch: pytest.MonkeyPatch, fine: bool) -> None:
     monkeypatch.setattr(checkup, "check", lambda: fine)
@@ -52,6 +122,17 @@ def test_help(arguments: list[str]) -> None:
     code, said, complaint = run(*arguments)
     assert code in (0, 2) and "Usage:" in said + complaint
     assert ("hanzi" if arguments == ["data"] else "check") in said + complaint
+
+
+def test_the_real_command_shards_with_a_progress_bar(films: Path, tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "TQDM_DISABLE"} | {"PYTHONUTF8": "1"}
+    shutil.rmtree(films / "train")
+    command = [sys.executable, "-m", "mmlearn.cli", "data", "shard", str(films), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout) == (0, f"1 clips in 1 shards: {tmp_path / 'out'}\n"), done.stderr
+    assert "Reading films" in done.stderr and "Writing shards" in done.stderr and "Warning" not in done.stderr
+    (clip,) = read_shards(tmp_path / "out")
+    assert np.array_equal(clip.video, VideoFolder(films)[0].video)  # type: ignore[arg-type]
 
 
 def test_python_m_is_the_same_command() -> None:

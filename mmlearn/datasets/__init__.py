@@ -4,12 +4,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mmlearn.datasets.film import fetch_film
+    from mmlearn.datasets.folder import VideoFolder
     from mmlearn.datasets.grid import Grid
     from mmlearn.datasets.hanzi import HanziClips
+    from mmlearn.datasets.reading import read_clip
+    from mmlearn.datasets.shards import read_shards, write_shards
 
-_MODULE_OF = {"Grid": "mmlearn.datasets.grid", "HanziClips": "mmlearn.datasets.hanzi"}
+_MODULE_OF = {
+    "Grid": "mmlearn.datasets.grid",
+    "HanziClips": "mmlearn.datasets.hanzi",
+    "VideoFolder": "mmlearn.datasets.folder",
+    "fetch_film": "mmlearn.datasets.film",
+    "read_clip": "mmlearn.datasets.reading",
+    "read_shards": "mmlearn.datasets.shards",
+    "write_shards": "mmlearn.datasets.shards",
+}
 
-__all__ = ["Grid", "HanziClips"]
+__all__ = ["Grid", "HanziClips", "VideoFolder", "fetch_film", "read_clip", "read_shards", "write_shards"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,45 +1,226 @@
-"""Sound for a model.
+"""Sound for a model: from any file to samples, and from samples to log-mel, MFCC and SpecAugment.
+
+`audio_file` reads, `waveform` and `loudness` change samples, `denoising` takes noise away; import all of it from here.
 
 Chapters: start/first_model, preprocessing/audio.
 """
+
+from typing import Any
 
 import numpy as np
 import torch
 import torchaudio
 from torch import Tensor, nn
 
+from mmlearn.preprocessing.audio_file import read_audio
+from mmlearn.preprocessing.denoising import spectral_gate, wiener
+from mmlearn.preprocessing.loudness import loudness, set_loudness
+from mmlearn.preprocessing.waveform import (
+    check_audio,
+    de_emphasis,
+    level,
+    mix,
+    pad_or_cut,
+    pitch_shift,
+    pre_emphasis,
+    resample,
+    snr,
+    time_stretch,
+    to_mono,
+    trim,
+)
+
+__all__ = [
+    "MFCC",
+    "LogMel",
+    "SpecAugment",
+    "check_audio",
+    "de_emphasis",
+    "level",
+    "loudness",
+    "mix",
+    "pad_or_cut",
+    "pitch_shift",
+    "pre_emphasis",
+    "read_audio",
+    "resample",
+    "set_loudness",
+    "snr",
+    "spectral_gate",
+    "time_stretch",
+    "to_mono",
+    "trim",
+    "wiener",
+]
+
 
 class LogMel(nn.Module):
     """Log-mel spectrogram: how much energy sounds in each of M bands, in steps of 10 ms, as a natural logarithm.
 
-    Bands follow Slaney's mel scale and are normalised to equal area, as librosa's default; windows last 25 ms.
-    Energies are floored at 1e-6 before the logarithm, so silence is -13.8.
+    Bands follow Slaney's mel scale and are normalised to equal area, as librosa's default. Energies are floored at
+    1e-6 before the logarithm, so silence is -13.8.
 
     Args:
         sample_rate: Samples a second of the input.
         num_mels: Number of bands M.
+        n_fft: Samples in a window; by default 25 ms.
+        hop_length: Samples from one window to the next; by default 10 ms.
+        f_min: Where the lowest band begins, in Hz.
+        f_max: Where the highest ends; by default half the sample rate.
+
+    Raises:
+        ValueError: If one of these is out of range.
 
     Chapters: start/first_model, preprocessing/audio.
     """
 
-    def __init__(self, sample_rate: int = 16_000, num_mels: int = 64) -> None:
+    def __init__(
+        self,
+        sample_rate: int = 16_000,
+        num_mels: int = 64,
+        *,
+        n_fft: int | None = None,
+        hop_length: int | None = None,
+        f_min: float = 0.0,
+        f_max: float | None = None,
+    ) -> None:
         super().__init__()
+        self.n_fft = sample_rate // 40 if n_fft is None else n_fft
+        self.hop_length = sample_rate // 100 if hop_length is None else hop_length
+        top = sample_rate / 2 if f_max is None else f_max
+        if min(num_mels, self.n_fft, self.hop_length) < 1 or not 0 <= f_min < top <= sample_rate / 2:
+            raise ValueError(
+                f"num_mels is {num_mels}, n_fft {self.n_fft}, hop_length {self.hop_length}, f_min {f_min}, f_max {top}"
+                f"; expected positive numbers, and 0 ≤ f_min < f_max ≤ {sample_rate / 2}"
+            )
         self.mel = torchaudio.transforms.MelSpectrogram(
             sample_rate,
-            n_fft=sample_rate // 40,  # windows of 25 ms
-            hop_length=sample_rate // 100,
+            n_fft=self.n_fft,
+            hop_length=self.hop_length,
+            f_min=f_min,
+            f_max=f_max,
             n_mels=num_mels,
             norm="slaney",
             mel_scale="slaney",
         )
 
     def forward(self, audio: Tensor | np.ndarray) -> Tensor:
-        """Return log-mel (…, M, T) of audio float32 (…, S), with T = S // (sample_rate / 100) + 1.
+        """Return log-mel (…, M, T) of audio float32 (…, S), with T = S // hop_length + 1.
+
+        A sound shorter than half a window is filled up with silence.
 
         Raises:
-            ValueError: If the audio is empty or not floating-point.
+            ValueError: If the audio is empty or not floating-point or, on the CPU, not finite. (Elsewhere the check
+                would wait for the device: there, what is not finite stays so, in the steps that hear it.)
         """
         samples = torch.as_tensor(audio)
-        if samples.shape[-1] == 0 or not samples.is_floating_point():
+        if samples.ndim == 0 or samples.shape[-1] == 0 or not samples.is_floating_point():
             raise ValueError(f"audio is {samples.dtype} {tuple(samples.shape)}; expected floats, at least one sample")
-        return torch.log(self.mel(samples).clamp(min=1e-6))
+        if samples.device.type == "cpu" and not torch.compiler.is_compiling() and not samples.sum().isfinite():
+            raise ValueError("audio holds values that are not finite; expected numbers in [-1, 1]")
+        steps = samples.shape[-1] // self.hop_length + 1
+        short = max(0, self.n_fft // 2 + 1 - samples.shape[-1])  # the window's reflection needs that much
+        if short:
+            samples = nn.functional.pad(samples, (0, short))
+        return torch.log(self.mel(samples).clamp(min=1e-6))[..., :steps]
+
+
+class MFCC(nn.Module):
+    """Mel-frequency cepstral coefficients: the cosine transform of the log-mel spectrogram over its bands.
+
+    Davis & Mermelstein (1980). Coefficient 0 is loudness, the next ones the coarse shape of the spectrum.
+
+    Args:
+        sample_rate: Samples a second of the input.
+        num_mfcc: How many coefficients K are kept.
+        num_mels: Bands M that they are computed from.
+        **settings: Further arguments of `LogMel`.
+
+    Raises:
+        ValueError: If there are more coefficients than bands.
+
+    Chapter: preprocessing/audio.
+    """
+
+    dct: Tensor
+
+    def __init__(self, sample_rate: int = 16_000, num_mfcc: int = 13, num_mels: int = 64, **settings: Any) -> None:
+        super().__init__()
+        if not 1 <= num_mfcc <= num_mels:
+            raise ValueError(f"num_mfcc is {num_mfcc}; expected 1 to {num_mels}, the number of bands")
+        self.log_mel = LogMel(sample_rate, num_mels, **settings)
+        self.register_buffer("dct", torchaudio.functional.create_dct(num_mfcc, num_mels, norm="ortho"))  # (M, K)
+
+    def forward(self, audio: Tensor | np.ndarray) -> Tensor:
+        """Return coefficients (…, K, T) of audio float32 (…, S); short or bad sounds as in `LogMel`."""
+        return self.dct.T @ self.log_mel(audio)  # (K, M) @ (…, M, T)
+
+
+class SpecAugment(nn.Module):
+    """Hide some bands and some steps of a log-mel spectrogram, while training; in evaluation it changes nothing.
+
+    Park et al. (2019), without their time warping, which they found to matter least. What is hidden becomes the
+    sample's mean. Each sample of a batch has its own draw; padding stays as it is.
+
+    Args:
+        freq_masks: Stretches of bands hidden in each sample.
+        freq_width: Bands in a stretch, at most; its width is drawn from 0 … freq_width.
+        time_masks: Stretches of steps hidden.
+        time_width: Steps in a stretch, at most.
+        time_share: Share of a sample's real steps in a stretch, at most.
+
+    Raises:
+        ValueError: If a number is negative or `time_share` not in [0, 1].
+
+    Chapter: preprocessing/audio.
+    """
+
+    def __init__(
+        self,
+        freq_masks: int = 2,
+        freq_width: int = 10,
+        time_masks: int = 2,
+        time_width: int = 20,
+        time_share: float = 0.2,
+    ) -> None:
+        super().__init__()
+        if min(freq_masks, freq_width, time_masks, time_width) < 0 or not 0 <= time_share <= 1:
+            raise ValueError(f"masks are {freq_masks} × {freq_width} bands, {time_masks} × {time_width} steps, share "
+                             f"{time_share}; expected no negative number, and a share in [0, 1]")  # fmt: skip
+        self.freq_masks, self.freq_width = freq_masks, freq_width
+        self.time_masks, self.time_width, self.time_share = time_masks, time_width, time_share
+
+    def forward(self, mel: Tensor, mask: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Return log-mel (B, M, T) with stretches hidden; `mask` bool (B, T) is True where a step is real.
+
+        Draws are made on the CPU, so that a seed gives the same ones on every device.
+
+        Raises:
+            ValueError: If the shape is another one, or `freq_width` exceeds the bands M.
+        """
+        if mel.ndim != 3 or mel.shape[1] < self.freq_width or (mask is not None and mask.shape != mel[:, 0].shape):
+            raise ValueError(f"mel is {tuple(mel.shape)}, mask {None if mask is None else tuple(mask.shape)}; expected "
+                             f"(B, M, T) and (B, T), with at least {self.freq_width} bands M")  # fmt: skip
+        if not self.training:
+            return mel
+        size, bands, steps = mel.shape
+        real = torch.ones(size, steps, dtype=torch.bool, device=mel.device) if mask is None else mask
+        lengths = real.sum(dim=1)  # (B,)
+        widest = (lengths * self.time_share).long().clamp(max=self.time_width)  # (B,)
+        all_bands = lengths.new_full((size,), bands)
+        in_bands = _stretches(self.freq_masks, all_bands.clamp(max=self.freq_width), all_bands, bands, generator)
+        in_steps = _stretches(self.time_masks, widest, lengths, steps, generator)
+        hidden = (in_bands[:, :, None] | in_steps[:, None]) & real[:, None]  # (B, M, T)
+        count = (lengths * bands).clamp(min=1)
+        mean = torch.where(real[:, None], mel, 0.0).sum(dim=(1, 2)) / count  # (B,)
+        return torch.where(hidden, mean[:, None, None].to(mel.dtype), mel)
+
+
+def _stretches(count: int, widest: Tensor, lengths: Tensor, size: int, generator: torch.Generator | None) -> Tensor:
+    """Return bool (B, size), True in `count` random stretches of 0 … widest (B,) among the first lengths (B,)."""
+    draw = torch.rand(2, len(widest), count, generator=generator).to(widest.device)  # widths, beginnings
+    width = (draw[0] * (widest[:, None] + 1)).long()  # (B, count)
+    begin = (draw[1] * (lengths[:, None] - width + 1)).long()
+    place = torch.arange(size, device=widest.device)
+    inside = (place >= begin[..., None]) & (place < (begin + width)[..., None])  # (B, count, size)
+    return inside.any(dim=1)

@@ -1,0 +1,182 @@
+"""Read the sound of any file.
+
+Chapter: preprocessing/audio.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from math import ceil, gcd, inf
+from typing import Any
+
+import numpy as np
+
+from mmlearn.containers import Source, name_of, open_media, streams_of
+from mmlearn.preprocessing.waveform import check_audio, resample
+
+_MP4 = "mov,mp4,m4a,3gp,3g2,mj2"  # FFmpeg's name for the family
+# Containers in which one can jump to a time and know where one is; the others are decoded from their beginning.
+_SEEKABLE = {_MP4, "matroska,webm", "wav", "w64", "aiff", "flac", "ogg"}
+_LEAD = 0.5  # seconds decoded before the part asked for: a compressed block leans on those before it
+_GAP = 0.05  # seconds that timestamps may stray before they count as a gap
+_TYPES = {"u8": np.uint8, "s16": np.int16, "s32": np.int32, "s64": np.int64, "flt": np.float32, "dbl": np.float64}
+_RATES = (1_000, 1_000_000)  # samples a second that a sound can have
+_MOST_SILENCE = 1800.0  # seconds in gaps; with more, the clock is damaged
+
+
+def read_audio(
+    source: Source, sample_rate: int = 16_000, *, start: float = 0.0, end: float | None = None, stream: int = 0
+) -> np.ndarray:
+    """Read a file's sound as mono float32 (S,) in [-1, 1]: wav, mp3, ogg, flac, m4a, mp4, mkv, and whatever PyAV opens.
+
+    Times count from the first picture where the file has pictures (a cover is none), else from the first sample. So
+    sample n is heard n / sample_rate seconds after it; sound that begins later has silence before it, and gaps are
+    silence, too. Channels are averaged. What an encoder puts before the first sample (its priming) is left out. Only
+    the part asked for is decoded, where the container allows to jump; in Matroska, whose clock ticks in
+    ms, it may then lie up to 1 ms off.
+
+    A file that says how long it is and ends before that is an error. Some do not say (ogg, mpg, ts, bare aac): of
+    these you get what is there. (FFmpeg loses up to 32 ms at the end of an Ogg Vorbis file of a second or less.)
+
+    Args:
+        source: A path, or a binary file object.
+        sample_rate: Samples a second wanted.
+        start: Seconds.
+        end: Seconds; by default, or if it lies beyond, the end of the sound.
+        stream: Which of the file's audio streams, the default one first.
+
+    Raises:
+        FileNotFoundError, PermissionError, TypeError: As `mmlearn.media.open_media`.
+        ValueError: If the file is empty, no media file, damaged or too short, has no such audio stream, has no sample
+            between `start` and `end`, or holds values that are not finite.
+
+    Chapter: preprocessing/audio.
+    """
+    if sample_rate != int(sample_rate) or sample_rate < 1:
+        raise ValueError(f"sample_rate is {sample_rate}; expected a whole number of samples a second, at least 1")
+    if not 0 <= start < (inf if end is None else end):
+        raise ValueError(f"start is {start}, end is {end}; expected 0 ≤ start < end")
+    name = name_of(source)
+    with open_media(source) as container:
+        sounds, pictures = streams_of(container, "audio"), streams_of(container, "video")
+        if not 0 <= stream < len(sounds):
+            raise ValueError(
+                f"{name}: no audio stream {stream}; found {len(sounds)} of sound, {len(pictures)} of pictures"
+            )
+        rate = sounds[stream].rate if sounds[stream].codec_context else 0
+        if not _RATES[0] <= rate <= _RATES[1]:
+            raise ValueError(f"{name}: audio stream {stream} has {rate} samples a second; expected {_RATES[0]} to "
+                             f"{_RATES[1]}, in a format that FFmpeg knows; the file seems damaged")  # fmt: skip
+        step_in, step_out = rate // gcd(rate, sample_rate), sample_rate // gcd(rate, sample_rate)
+        first, last = round(start * sample_rate), None if end is None else round(end * sample_rate)
+        # begin a little earlier, for the filter of `resample`, at a moment where both rates have a sample
+        steps = max(0, first - sample_rate // 20) // step_out
+        limit = None if last is None else ceil(last / step_out) * step_in + rate // 20
+        audio = _decode(name, container, sounds[stream], pictures, steps * step_in, limit)
+    if container.format.name == "wav":
+        _check_riff(source)
+    first, last = first - steps * step_out, None if last is None else last - steps * step_out
+    audio = resample(check_audio(audio, name), rate, sample_rate)[first:last] if len(audio) else audio
+    if len(audio) == 0:
+        raise ValueError(f"{name}: no sound" + (f" after {start} s" if start else "; expected at least one sample"))
+    return np.clip(audio, -1, 1)
+
+
+def _decode(name: str, container: Any, stream: Any, pictures: list[Any], first: int, last: int | None) -> np.ndarray:
+    """Return samples first … last (or the end) of an audio stream, at its own rate, counted from the first picture."""
+    frames = container.decode(stream)
+    head = next(frames, None)
+    if head is None:
+        return np.zeros(0, np.float32)
+    zero = _begin(pictures[0]) if pictures else head.time or 0.0
+    frames = chain([head], frames)
+    if first > 2 * _LEAD * stream.rate and container.format.name in _SEEKABLE:
+        container.seek(int((zero + first / stream.rate - _LEAD) / stream.time_base), stream=stream)
+        frames = container.decode(stream)
+    blocks, end = [], first  # end: the number of the sample after the last one
+    for at, block in _blocks(name, frames, stream.rate, zero):
+        blocks.append((at, block))
+        end = at + len(block)
+        if last is not None and end >= last:
+            end = last
+            break
+    else:
+        declared = _declared_end(container, stream)
+        missing = 0 if declared is None else round((declared - zero) * stream.rate) - end
+        if declared is not None and missing > 4096:
+            found = zero + end / stream.rate
+            raise ValueError(f"{name}: found {found:.2f} of {declared:.2f} s of sound; the file ends too early")
+        if container.format.name == _MP4 and -2048 < missing < 0:  # silence that fills the last AAC block
+            end += missing
+    out = np.zeros(max(0, end - first), np.float32)
+    for at, block in blocks:
+        part = block[max(first - at, 0) : max(end - at, 0)]
+        place = max(at - first, 0)
+        out[place : place + len(part)] = part
+    return out
+
+
+def _blocks(name: str, frames: Iterable[Any], rate: int, zero: float) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the number of each block's first sample, and the block: mono float32 (S',). Sample 0 is heard at `zero`."""
+    after, silent = None, 0
+    for frame in frames:
+        if frame.sample_rate != rate:
+            raise ValueError(f"{name}: the sample rate changes from {rate} to {frame.sample_rate} on the way")
+        at = after or 0
+        if frame.time is not None:
+            told = round((frame.time - zero) * rate)
+            if after is None or told - after > _GAP * rate:
+                at = told
+        silent += max(at - (after or 0), 0)
+        if silent > _MOST_SILENCE * rate:
+            raise ValueError(f"{name}: gaps of {silent / rate:.0f} s in the sound; the file seems damaged")
+        block = _mono(frame)
+        yield at, block
+        after = at + len(block)
+
+
+def _mono(frame: Any) -> np.ndarray:
+    """Return a decoded block as mono float32 (S',). (PyAV's own `to_ndarray` crashes on eight channels.)"""
+    planar, channels = frame.format.is_planar, frame.layout.nb_channels
+    kind = np.dtype(_TYPES[frame.format.name.removesuffix("p")])
+    planes = [np.frombuffer(plane, kind) for plane in frame.planes[: channels if planar else 1]]
+    if planar:
+        samples = np.stack([plane[: frame.samples] for plane in planes])  # (C, S')
+    else:
+        samples = planes[0][: frame.samples * channels].reshape(-1, channels).T  # interleaved → (C, S')
+    block = samples.mean(axis=0, dtype=np.float64)
+    if kind.kind in "iu":
+        full = 2.0 ** (8 * kind.itemsize - 1)
+        block = block / full - (kind.kind == "u")  # 8-bit sound is unsigned: 128 is zero
+    return block.astype(np.float32)
+
+
+def _begin(stream: Any) -> float:
+    """Return when a stream begins, in seconds."""
+    return float((stream.start_time or 0) * stream.time_base)
+
+
+def _declared_end(container: Any, stream: Any) -> float | None:
+    """Return when the sound ends, in seconds, where the file itself says so (for others FFmpeg guesses)."""
+    form = container.format.name
+    told = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    if form == "matroska,webm" and told:
+        return int(told[1]) * 3600 + int(told[2]) * 60 + float(told[3])
+    says = form in {_MP4, "wav", "w64", "aiff", "flac"} or (form == "mp3" and stream.start_time)  # mp3: LAME's header
+    return _begin(stream) + float(stream.duration * stream.time_base) if says and stream.duration else None
+
+
+def _check_riff(source: Source) -> None:
+    """Compare the length that a wav file's header gives with the file's own; FFmpeg does not."""
+    if isinstance(source, str | os.PathLike):
+        with open(source, "rb") as file:
+            head, size = file.read(8), os.fstat(file.fileno()).st_size
+    elif source.seekable():
+        size, _ = source.seek(0, os.SEEK_END), source.seek(0)
+        head = source.read(8)
+    else:
+        return
+    declared = int.from_bytes(head[4:], "little") + 8
+    if size < declared - 8 and declared < 2**32:  # a recorder that could not go back writes 2³² - 1 as the length
+        raise ValueError(f"{name_of(source)}: found {size} of {declared} bytes; the file ends too early")
