@@ -165,7 +165,7 @@ def _decode(name: str, container: Any) -> MediaFile:
     frames: list[np.ndarray] = []
     blocks: list[np.ndarray] = []
     start = {"video": 0.0, "audio": 0.0}  # seconds
-    reformatter, to_float, hidden = VideoReformatter(), av.AudioResampler(format="fltp"), 0
+    reformatter, to_float, hidden = VideoReformatter(), av.AudioResampler(format="flt"), 0
     for packet in container.demux(streams):
         kind = packet.stream.type
         if kind == "subtitle":
@@ -182,7 +182,8 @@ def _decode(name: str, container: Any) -> MediaFile:
             else:
                 start[kind] = start[kind] if blocks else frame.time or 0.0
                 media.sample_rate = frame.sample_rate
-                blocks += [f.to_ndarray().mean(0) for f in to_float.resample(frame)]  # (channels, S') -> (S',)
+                for block in to_float.resample(frame):  # interleaved: PyAV 18 reads planes of eight channels wrongly
+                    blocks.append(block.to_ndarray().reshape(-1, block.layout.nb_channels).mean(1))  # (S',)
 
     for stream in kinds["video"]:
         if len(frames) < max(1, stream.frames - hidden):

@@ -10,7 +10,8 @@ import numpy as np
 from mmlearn.datasets import grammar
 from mmlearn.datasets.planning import Plan, Recipe
 from mmlearn.datasets.rendering import Glyph, draw_glyph
-from mmlearn.datasets.voices import LEVEL, RATE, VoiceBank, add_at, babble, mix_at_snr
+from mmlearn.datasets.voices import LEVEL, RATE, VoiceBank, add_at, babble
+from mmlearn.preprocessing.waveform import mix
 
 
 def render_video(plan: Plan, recipe: Recipe, index: int, glyphs: Mapping[str, Glyph],
@@ -76,7 +77,7 @@ def render_audio(plan: Plan, recipe: Recipe, index: int, bank: VoiceBank,
     if recipe.snr_db is not None:
         white = rng.standard_normal(len(speech)) * LEVEL
         noise = white if recipe.noise == "white" else babble(rng, crowd, len(speech))
-        speech = mix_at_snr(speech, noise, recipe.snr_db)
+        speech = mix(speech, noise, recipe.snr_db)
     speech *= plan.gain
     peak = float(np.abs(speech).max())
     return np.rint(speech * (32767 * min(1.0, 0.99 / max(peak, 1e-9)))).astype(np.int16)

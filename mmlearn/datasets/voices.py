@@ -12,6 +12,7 @@ import soundfile
 from scipy import signal
 
 from mmlearn.datasets.pronounce import zhuyin_of
+from mmlearn.preprocessing.waveform import trim
 
 RATE = 16_000  # samples per second of everything this module returns
 PITCHES = (18, 19, 20, 21, 22)  # twentieths of the speaker's own pitch (and tempo): 20 leaves a recording as it is
@@ -80,23 +81,7 @@ class VoiceBank:
     def _load(self, syllable: str, voice: str) -> tuple[np.ndarray, int]:
         assert self.folder is not None
         samples, rate = soundfile.read(self.folder / syllable / f"{voice}.ogg", dtype="float64", always_2d=True)
-        return trim(samples.mean(1), rate), rate
-
-
-def trim(samples: np.ndarray, rate: int, floor_db: float = -40.0) -> np.ndarray:
-    """Cut the silence before and after a sound, where 10 ms stay below the loudest 10 ms by more than `floor_db`.
-
-    Args:
-        samples: float64 of shape (samples,).
-        rate: Samples per second.
-        floor_db: Decibels, negative.
-
-    Chapter: start/dataset; preprocessing/audio.
-    """
-    step = max(1, rate // 100)
-    blocks = np.add.reduceat(samples**2, np.arange(0, len(samples), step))  # energy of each 10 ms
-    loud = np.flatnonzero(blocks > blocks.max() * 10 ** (floor_db / 10))
-    return samples[loud[0] * step : (loud[-1] + 1) * step] if len(loud) else samples
+        return trim(samples.mean(1), rate)[0], rate
 
 
 def babble(rng: np.random.Generator, crowd: list[np.ndarray], length: int) -> np.ndarray:
@@ -129,29 +114,11 @@ def add_at(out: np.ndarray, sound: np.ndarray, at: int) -> None:
         out[first:last] += sound[first - at : last - at]
 
 
-def mix_at_snr(speech: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
-    r"""Add noise so that mean power of speech over that of noise is exactly the ratio asked for.
-
-    .. math:: x = s + n \sqrt{P_s / P_n} \, 10^{-\mathrm{SNR}/20}
-
-    Args:
-        speech: float64 of shape (samples,). Where it is silent altogether, the noise stays as loud as it is.
-        noise: The same shape.
-        snr_db: Signal-to-noise ratio in decibels.
-
-    Chapter: start/dataset; preprocessing/audio.
-    """
-    power, other = float(np.mean(speech**2)), float(np.mean(noise**2))
-    if power == 0 or other == 0:
-        return speech + noise
-    return speech + noise * (np.sqrt(power / other) * 10 ** (-snr_db / 20))
-
-
 def _synthesise(char: str) -> tuple[np.ndarray, int]:
     from mmlearn.datasets.espeak import speak_syllable
 
     samples, rate = speak_syllable(char)
-    return trim(samples.astype(np.float64), rate), rate
+    return trim(samples.astype(np.float64), rate)[0], rate
 
 
 def _finish(samples: np.ndarray, rate: int, pitch: int) -> np.ndarray:

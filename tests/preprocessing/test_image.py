@@ -219,6 +219,9 @@ def test_random_operations_differ_between_draws() -> None:
     assert len({random_resized_crop(RGB, 20, rng).tobytes() for _ in range(8)}) > 5
     assert len({color_jitter(RGB, rng, hue=0.2).tobytes() for _ in range(8)}) > 5
     assert np.array_equal(color_jitter(RGB, rng), RGB)  # no strength, no change
+    rows, columns = (np.broadcast_to(k, (9, 9)).astype(np.uint8) for k in (np.arange(9)[:, None], np.arange(9)))
+    assert {int(random_crop(rows, 7, rng)[0, 0]) for _ in range(60)} == {0, 1, 2}  # all places
+    assert {int(random_crop(columns, 7, rng)[0, 0]) for _ in range(60)} == {0, 1, 2}
 
 
 @settings(max_examples=30, deadline=None)
