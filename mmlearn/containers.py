@@ -62,6 +62,19 @@ def streams_of(container: Any, kind: str) -> list[Any]:
     return sorted(streams, key=lambda s: not s.disposition & default)
 
 
+def subtitle_of(packet: Any) -> tuple[float, float, str] | None:
+    """Return (start, end, text) of a subtitle's packet, in seconds; None for a gap, or what is no plain text."""
+    codec = packet.stream.codec_context.name
+    if codec not in ("mov_text", "subrip", "text", "srt", "webvtt") or packet.pts is None or not packet.duration:
+        return None
+    data = bytes(packet)
+    if codec == "mov_text":  # two bytes of length, big-endian, then UTF-8 (3GPP TS 26.245, 5.17); length 0 marks a gap
+        data = data[2 : 2 + int.from_bytes(data[:2], "big")]
+    begin = float(packet.pts * packet.time_base)
+    end = begin + float(packet.duration * packet.time_base)
+    return (begin, end, data.decode(errors="replace")) if data else None
+
+
 def to_rgb(container: Any, frame: Any, reformatter: VideoReformatter, size: tuple[int, int] | None) -> np.ndarray:
     """Return a decoded frame as a player shows it: uint8 (H, W, 3), RGB, turned and mirrored as the file says.
 

@@ -14,7 +14,7 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from mmlearn.containers import SIZE_KEY, Source, name_of, open_media, streams_of, to_rgb
+from mmlearn.containers import SIZE_KEY, Source, name_of, open_media, streams_of, subtitle_of, to_rgb
 
 # The sample rates that AAC knows (ISO/IEC 14496-3, table 1.18).
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
@@ -169,10 +169,8 @@ def _decode(name: str, container: Any) -> MediaFile:
     for packet in container.demux(streams):
         kind = packet.stream.type
         if kind == "subtitle":
-            if packet.size > 2 and packet.stream.codec_context.name == "mov_text":  # length 0 marks a gap
-                data, begin = bytes(packet), float(packet.pts * packet.time_base)
-                text = data[2 : 2 + int.from_bytes(data[:2], "big")].decode(errors="replace")
-                media.subtitles.append((begin, begin + float(packet.duration * packet.time_base), text))
+            found = subtitle_of(packet)
+            media.subtitles += [found] if found else []
             continue
         hidden += kind == "video" and packet.is_discard  # an edit list leaves it out
         for frame in packet.decode():

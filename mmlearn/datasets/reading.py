@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from mmlearn.clip import Clip, Word
-from mmlearn.media import Source, name_of, open_media, streams_of
+from mmlearn.media import Source, name_of, open_media, streams_of, subtitle_of
 from mmlearn.preprocessing.audio import read_audio
 from mmlearn.preprocessing.video import MediaInfo, Sampling, probe, read_video
 
@@ -125,15 +125,7 @@ def _subtitles(source: Source, info: MediaInfo) -> Iterator[tuple[float, float, 
     if not info.subtitles:
         return
     with open_media(source) as container:
-        stream = streams_of(container, "subtitle")[0]
-        codec = stream.codec_context.name
-        if codec not in ("mov_text", "subrip", "text", "srt", "webvtt"):
-            return
-        for packet in container.demux(stream):
-            data = bytes(packet)
-            if codec == "mov_text":  # two bytes of length, big-endian, then UTF-8; a length of 0 marks a gap
-                data = data[2 : 2 + int.from_bytes(data[:2], "big")]
-            if data and packet.pts is not None and packet.duration:
-                begin = float(packet.pts * packet.time_base)
-                text = data.decode(errors="replace").strip()
-                yield begin, begin + float(packet.duration * packet.time_base), text
+        for packet in container.demux(streams_of(container, "subtitle")[0]):
+            found = subtitle_of(packet)
+            if found and found[2].strip():
+                yield found[0], found[1], found[2].strip()

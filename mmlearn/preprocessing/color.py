@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import torch
-from torchvision.transforms.v2 import functional as tv
 
 from mmlearn.preprocessing.cropping import draw
 from mmlearn.preprocessing.frames import (
@@ -162,6 +161,8 @@ def adjust_color(
     x = to_unit(frames)
     if isinstance(x, np.ndarray):
         return from_unit(by_frame(x, lambda frame: _adjust(frame, brightness, contrast, saturation, hue)), frames)
+    from torchvision.transforms.v2 import functional as tv  # takes two seconds: not before it is needed
+
     x = tv.adjust_contrast(tv.adjust_brightness(x, brightness), contrast)
     return from_unit(tv.adjust_hue(tv.adjust_saturation(x, saturation), hue), frames)
 

@@ -21,8 +21,6 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as tv
 
 from mmlearn.preprocessing.color import (
     IMAGENET_MEAN,
@@ -70,7 +68,6 @@ __all__ = [
 Interpolation = Literal["auto", "nearest", "bilinear", "bicubic", "area", "lanczos"]
 
 _CV = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC, "area": cv2.INTER_AREA, "lanczos": cv2.INTER_LANCZOS4}
-_TV = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
 
 
 def resize(
@@ -127,8 +124,14 @@ def _resize(frames: Frames, size: tuple[int, int], interpolation: str) -> Frames
         return frames[index(frames, *(torch.from_numpy(k).to(frames.device) for k in (rows[:, None], columns)))]
     if isinstance(frames, np.ndarray):
         return by_frame(frames, lambda frame: cv2.resize(frame, size[::-1], interpolation=_CV[interpolation]))
-    if interpolation in _TV:
-        return in_float(frames, lambda f: tv.resize(f, list(size), _TV[interpolation], antialias=False))
+    if interpolation in ("bilinear", "bicubic"):
+        from torchvision.transforms.v2 import (
+            InterpolationMode,
+            functional,
+        )  # takes two seconds: not before it is needed
+
+        mode = InterpolationMode(interpolation)
+        return in_float(frames, lambda f: functional.resize(f, list(size), mode, antialias=False))
     kind: Literal["area", "lanczos"] = "area" if interpolation == "area" else "lanczos"
     height, width = (resize_matrix(o, n, kind).to(frames.device, torch.float32) for o, n in zip(old, size, strict=True))
     return in_float(frames, lambda f: height @ f @ width.T)  # (h, H) (…, C, H, W) (W, w) → (…, C, h, w)
@@ -263,7 +266,7 @@ def flip(frames: Frames, horizontal: bool = True) -> Frames:
     size_of(frames)
     if isinstance(frames, np.ndarray):
         return by_frame(frames, lambda frame: cv2.flip(frame, int(horizontal)))
-    return tv.horizontal_flip(frames) if horizontal else tv.vertical_flip(frames)
+    return frames.flip(-1 if horizontal else -2)
 
 
 def rotate(frames: Frames, degrees: float, fill: float | Sequence[float] = 0) -> Frames:
@@ -290,5 +293,8 @@ def rotate(frames: Frames, degrees: float, fill: float | Sequence[float] = 0) ->
         turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
         border = (ground.tolist() * 4)[:4]  # OpenCV reads as many as there are channels
         return by_frame(frames, lambda frame: cv2.warpAffine(frame, turn, (width, height), borderValue=border))
+    from torchvision.transforms.v2 import InterpolationMode, functional
+
     # torchvision fades to black at the border, whatever the fill; so the ground is black for a moment.
-    return in_float(frames, lambda f: tv.rotate(f - ground, degrees, InterpolationMode.BILINEAR) + ground)
+    mode = InterpolationMode.BILINEAR
+    return in_float(frames, lambda f: functional.rotate(f - ground, degrees, mode) + ground)
