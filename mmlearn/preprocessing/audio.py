@@ -53,6 +53,8 @@ __all__ = [
     "wiener",
 ]
 
+CACHED = 8  # sounds at a time on a CPU: their spectra stay in its cache
+
 
 class LogMel(nn.Module):
     """Log-mel spectrogram: how much energy sounds in each of M bands, in steps of 10 ms, as a natural logarithm.
@@ -74,6 +76,9 @@ class LogMel(nn.Module):
     Chapters: start/first_model, preprocessing/audio.
     """
 
+    filters: Tensor
+    window: Tensor
+
     def __init__(
         self,
         sample_rate: int = 16_000,
@@ -93,16 +98,11 @@ class LogMel(nn.Module):
                 f"num_mels is {num_mels}, n_fft {self.n_fft}, hop_length {self.hop_length}, f_min {f_min}, f_max {top}"
                 f"; expected positive numbers, and 0 ≤ f_min < f_max ≤ {sample_rate / 2}"
             )
-        self.mel = torchaudio.transforms.MelSpectrogram(
-            sample_rate,
-            n_fft=self.n_fft,
-            hop_length=self.hop_length,
-            f_min=f_min,
-            f_max=f_max,
-            n_mels=num_mels,
-            norm="slaney",
-            mel_scale="slaney",
-        )
+        filters = torchaudio.functional.melscale_fbanks(
+            self.n_fft // 2 + 1, f_min, top, num_mels, sample_rate, norm="slaney", mel_scale="slaney"
+        )  # (F, M)
+        self.register_buffer("filters", filters.T.contiguous(), persistent=False)  # (M, F)
+        self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
 
     def forward(self, audio: Tensor | np.ndarray) -> Tensor:
         """Return log-mel (…, M, T) of audio float32 (…, S), with T = S // hop_length + 1.
@@ -122,7 +122,19 @@ class LogMel(nn.Module):
         short = max(0, self.n_fft // 2 + 1 - samples.shape[-1])  # the window's reflection needs that much
         if short:
             samples = nn.functional.pad(samples, (0, short))
-        return torch.log(self.mel(samples).clamp(min=1e-6))[..., :steps]
+        flat = samples.reshape(-1, samples.shape[-1])  # (B, S)
+        if flat.device.type == "cpu" and not torch.compiler.is_compiling():
+            mels = torch.cat([self._log_mel(part) for part in flat.split(CACHED)])  # (B, M, T)
+        else:
+            mels = self._log_mel(flat)
+        return mels.unflatten(0, samples.shape[:-1])[..., :steps] if samples.ndim > 1 else mels[0, :, :steps]
+
+    def _log_mel(self, audio: Tensor) -> Tensor:
+        """(B, S) → (B, M, T), any S that the window can reflect."""
+        hop = self.hop_length
+        spectrum = torch.stft(audio, self.n_fft, hop, window=self.window, pad_mode="reflect", return_complex=True)
+        power = spectrum.real.square() + spectrum.imag.square()  # (B, F, T)
+        return (self.filters @ power).clamp(min=1e-6).log()
 
 
 class MFCC(nn.Module):

@@ -18,7 +18,7 @@ from av.video.reformatter import VideoReformatter
 from mmlearn.containers import Source, name_of, open_media, shown_size, streams_of, to_rgb
 
 EPSILON = 1e-3  # seconds: a frame that starts this little after a time counts as shown; Matroska rounds times to 1 ms
-_SMALL = 240 * 240  # pixels: starting threads for less costs more than it saves
+_SMALL = 480 * 360  # pixels: for less, one thread is quicker than several
 _NEAR = 4  # frames: a jump that saves fewer costs more than decoding them
 
 
