@@ -36,7 +36,7 @@ def main() -> None:
     difference = {name: float((calls[name]().cpu() - expected).abs().max()) for name in ("LogMel", "torchaudio")}
     tolerance = 1e-3 if on.type == "cuda" else 1e-4
     assert max(difference.values()) <= tolerance, difference
-    seconds = measure(calls, repeats=15)
+    seconds = measure(calls, repeats=15, warm=True)
     ratio = {name: seconds["librosa"]["median"] / seconds[name]["median"] for name in calls}
     for name in calls:
         print(f"{name:11}{1000 * seconds[name]['median']:9.2f} ms  {ratio[name]:7.1f} × librosa")

@@ -21,8 +21,14 @@ def spread(values: list[float]) -> dict[str, Any]:
     return {"mean": statistics.mean(values), "std": statistics.stdev(values), "values": values}
 
 
-def measure(calls: dict[str, Callable[[], Any]], repeats: int = 7) -> dict[str, dict[str, Any]]:
+def measure(calls: dict[str, Callable[[], Any]], repeats: int = 7, warm: bool = False) -> dict[str, dict[str, Any]]:
     """Time calls side by side: each once to warm up, then in turn, so that a slow minute of the machine meets them all.
+
+    Args:
+        calls: name → what to time.
+        repeats: Turns.
+        warm: Call each once more, untimed, before each timed call. Without it, threads that one leaves spinning (as
+            OpenBLAS does) count against the next.
 
     Returns:
         name → {"median": seconds, "fastest": seconds, "values": [seconds, …]}. On a GPU the work is waited for.
@@ -30,6 +36,8 @@ def measure(calls: dict[str, Callable[[], Any]], repeats: int = 7) -> dict[str, 
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats + 1):
         for name, call in calls.items():
+            if warm:
+                call()
             start = time.perf_counter()
             call()
             if torch.cuda.is_available():

@@ -2,7 +2,8 @@
 
 Run `python -m benchmarks.segmentation` (2 minutes on 2 idle cores); it writes benchmarks/results/segmentation.json.
 The captions are those of HanziClips, all different. Natural texts are longer, so a second corpus joins ten captions to
-a paragraph each; and a third has every caption ten times, so that starting a process weighs less. Every way gives the same words, which is checked first. Two processes are timed with everything:
+a paragraph each; and a third has every caption ten times, so that starting a process weighs less. Every way gives the
+same words, which is checked first. Two processes are timed with everything:
 forking the second one, sending it texts, and getting words back; "without start-up" has one that waits.
 """
 
