@@ -146,9 +146,10 @@ def plain_attention(module: Any, x: list[Tensor]) -> Callable[[], Tensor]:
 
         def lateral() -> Tensor:
             s = dict(zip(names, steps(), strict=True))
-            for layer, cross in zip(module.layers, module.lateral, strict=True):
-                s = {n: stream(layer[n], v) for n, v in s.items()}
-                s = {a: s[a] + sum(cross[a][b](s[b]) for b in names if b != a) for a in names}  # equal clocks
+            first, last = module.layers
+            s = {n: stream(first[n], v) for n, v in s.items()}
+            s = {a: s[a] + sum(module.lateral[0][a][b](s[b]) for b in names if b != a) for a in names}  # equal clocks
+            s = {n: stream(last[n], v) for n, v in s.items()}
             return module.mix(torch.cat([s[n].mean(1) for n in names], -1))
 
         return lateral

@@ -40,17 +40,20 @@ class StepBlock(nn.Module):
 
 
 class LateralFusion(nn.Module):
-    """Streams side by side, with lateral connections after every layer (as AVSlowFast, Xiao et al. 2020).
+    """Streams side by side, with lateral connections between layers (as AVSlowFast, Xiao et al. 2020).
 
-    After each layer a stream receives from every other what happened there at the same time: the mean over the other's
-    steps within each of its own, through a linear map that begins at zero. At the end the streams are pooled and
-    concatenated.
+    After each layer but the last a stream receives from every other what happened there at the same time: the mean over
+    the other's steps within each of its own, through a linear map that begins at zero. At the end the streams are
+    pooled and concatenated.
 
     Args:
         dims: name → width of a step of that modality.
         dim: Width of the layers and of the output, also `.out_dim`.
-        depth: Number of layers.
+        depth: Number of layers, at least 2.
         steps_per_second: name → rate of that modality's steps; see `Tokens`.
+
+    Raises:
+        ValueError: If `depth` is below 2: there would be no connection.
 
     Chapter: fusion/hierarchical.
     """
@@ -65,6 +68,8 @@ class LateralFusion(nn.Module):
         steps_per_second: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
+        if depth < 2:
+            raise ValueError(f"depth is {depth}; expected at least 2: connections lie between layers")
         self.tokens = Tokens(dims, dim, steps_per_second)
         names = self.tokens.names
         self.layers: Any = nn.ModuleList(nn.ModuleDict({name: StepBlock(dim) for name in names}) for _ in range(depth))
@@ -72,7 +77,7 @@ class LateralFusion(nn.Module):
             nn.ModuleDict(
                 {a: nn.ModuleDict({b: nn.Linear(dim, dim, bias=False) for b in names if b != a}) for a in names}
             )
-            for _ in range(depth)
+            for _ in range(depth - 1)
         )
         for connection in self.lateral.modules():  # at first the streams do not know of one another
             if isinstance(connection, nn.Linear):
@@ -92,12 +97,13 @@ class LateralFusion(nn.Module):
             ValueError: If a modality is not given, or a sample has none of them.
         """
         x, real = self.tokens(features, present, mask)
-        for layer, lateral in zip(self.layers, self.lateral, strict=True):
+        for number, layer in enumerate(self.layers):
+            if number:
+                x = {
+                    a: x[a] + sum(connect(self.tokens.at_steps_of(a, b, x, real)[0]) for b, connect in others.items())
+                    for a, others in self.lateral[number - 1].items()
+                }
             x = {name: block(x[name], real[name]) for name, block in layer.items()}
-            x = {
-                a: x[a] + sum(connection(self.tokens.at_steps_of(a, b, x, real)[0]) for b, connection in others.items())
-                for a, others in lateral.items()
-            }
         return self.mix(torch.cat([mean_over(x[name], real[name]) for name in self.tokens.names], dim=-1))
 
 

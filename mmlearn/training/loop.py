@@ -87,7 +87,7 @@ def fit(
     seed_everything(seed)
     accelerator = _accelerator(use_precision)
     loader = as_loader(train, batch_size, shuffle=True, seed=seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
     runner, optimizer, loader, valid_loader = accelerator.prepare(
         torch.compile(model) if compile else model, optimizer, loader, as_loader(valid, batch_size)
     )

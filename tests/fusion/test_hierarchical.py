@@ -77,5 +77,7 @@ def test_a_tree_fuses_in_the_order_given() -> None:
 def test_unfit_arguments() -> None:
     with pytest.raises(ValueError, match="fuse_at is 3; expected 0 to depth, 2"):
         IntermediateFusion(DIMS, depth=2, fuse_at=3)
+    with pytest.raises(ValueError, match="depth is 1; expected at least 2"):
+        LateralFusion(DIMS, depth=1)
     with pytest.raises(ValueError, match="nested pairs that name each of"):
         TreeFusion(DIMS, order=("audio", "video"))
