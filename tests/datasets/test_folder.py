@@ -8,9 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from mmlearn.datasets.folder import VideoFolder, read_clip
 from mmlearn.datasets.listing import list_clips
 from mmlearn.datasets.reading import Reading
 from mmlearn.media import read_mp4, write_mp4
+from tests.datasets.forking import forked
 
 ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 PROJECT = Path(__file__).parents[2]
@@ -679,19 +679,6 @@ def test_pickles_and_loads_in_workers(root: Path) -> None:
     for workers in (0, 2):
         loader = DataLoader(films, batch_size=None, num_workers=workers)
         assert all(same(a, b) for a, b in zip(films, loader, strict=True))
-
-
-def forked(work: Callable[[], object]) -> int:
-    """Start a process that does some work; 0 is its exit status if all went well."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    return pid
 
 
 needs_fork = pytest.mark.skipif(sys.platform != "linux", reason="forks, and looks for processes in /proc")

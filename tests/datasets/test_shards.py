@@ -9,8 +9,7 @@ import shutil
 import signal
 import tarfile
 import time
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,7 @@ from mmlearn.clip import Clip
 from mmlearn.datasets import HanziClips, VideoFolder, read_shards, write_shards
 from mmlearn.datasets.fetch import HanziSources
 from mmlearn.datasets.shards import ShardedClips
+from tests.datasets.forking import forked
 
 
 @pytest.fixture(scope="session")
@@ -331,21 +331,6 @@ def test_odd_suffixes(films: VideoFolder, tmp_path: Path, suffix: str) -> None:
     write_shards(mine, tmp_path / "out")
     (clip,) = read(tmp_path / "out")
     check_same(clip, mine[0])
-
-
-def forked(work: Callable[[], object]) -> int:
-    """Do some work in a process of its own, and return the process's number."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-        except FileExistsError:
-            os._exit(3)
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    return pid
 
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
