@@ -7,12 +7,14 @@ little; then they are frozen. Each fusion is trained, with a head, on the same f
 steps for fusions of steps (sound in steps of 0.16 s; a caption has no clock, and stays one vector).
 """
 
+import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,6 +34,7 @@ from mmlearn.preprocessing.text import Vocabulary
 from mmlearn.preprocessing.video import to_tensor
 
 SEEDS = [0, 1, 2, 3, 4]
+KEPT = Path("runs/fusion")  # what each seed gave
 SIZES = {"train": 2000, "valid": 200, "test": 1000}
 DIM = 128  # of what the encoders give
 WIDTH = 32  # of what the fusions make of it
@@ -104,7 +107,7 @@ class Fused(nn.Module):
     def __init__(self, method: str, num_classes: int, names: list[str] = NAMES) -> None:
         super().__init__()
         self.names = names
-        late = method.startswith("late")
+        late = method.startswith("late:")
         self.fusion = METHODS[method](dict.fromkeys(names, DIM), dim=num_classes if late else WIDTH)
         self.takes_steps = getattr(self.fusion, "takes_steps", False)
         self.head = nn.Identity() if late else nn.Sequential(nn.GELU(), nn.Linear(WIDTH, num_classes))
@@ -288,24 +291,28 @@ def cost(method: str) -> dict[str, float]:
     present = {name: torch.ones(256, dtype=torch.bool) for name in data}
     batch = Batch(data, present).to(mmlearn.device())
     model = Fused(method, 10).to(mmlearn.device()).eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    parameters = sum(parameter.numel() for parameter in model.requires_grad_(False).parameters())
+    with FlopCounterMode(display=False) as counter:
         model(batch)
     seconds = measure({method: lambda: predict(model, batch)}, repeats=9)[method]["median"]
-    parameters = sum(parameter.numel() for parameter in model.parameters())
     return {"parameters": parameters, "flops": counter.get_total_flops() / 256, "ms": 1000 * seconds / 256}
 
 
 def main() -> None:
     start = time.perf_counter()
     HanziClips(10)  # fetch what is missing before processes start
+    costs = {method: cost(method) for method in METHODS}
     workers = 1 if torch.cuda.is_available() else 2
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        runs = list(pool.map(run_seed, SEEDS))
+        runs = []
+        for seed, run in zip(SEEDS, pool.map(run_seed, SEEDS), strict=True):
+            runs.append(run)
+            KEPT.mkdir(parents=True, exist_ok=True)  # half an hour's work, should something stop before the end
+            (KEPT / f"{seed}.json").write_text(json.dumps(run, indent=1), encoding="utf-8")
     table = {
         method: {question: spread([run[method][question] for run in runs]) for question in row}
         for method, row in runs[0].items()
     }
-    costs = {method: cost(method) for method in METHODS}
     results = {"seeds": SEEDS, "sizes": SIZES, "seconds": round(time.perf_counter() - start), "cost": costs}
     questions = {
         q: {"relation": r, "noise": n, "label": label, "classes": k} for q, (r, n, label, k) in QUESTIONS.items()
