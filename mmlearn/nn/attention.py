@@ -6,9 +6,14 @@ Chapter: fusion/attention.
 import torch
 from torch import Tensor, nn
 
+from mmlearn.nn.embeddings import rotate
+
 
 class Attention(nn.Module):
     """Multi-head attention `softmax(Q Kᵀ / √d) V` (Vaswani et al. 2017), with masks in which True means real.
+
+    Where steps ask themselves, queries, keys and values come out of one product, on the weights of `query` and
+    `key_value` put together; where one of these two is replaced by another module, that module is called.
 
     Args:
         dim: Width D of the steps that ask, and of the output.
@@ -32,37 +37,98 @@ class Attention(nn.Module):
         self.key_value = nn.Linear(context_dim or dim, 2 * dim)
         self.out = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        mask: Tensor | None = None,
+        rotation: Tensor | None = None,
+        causal: bool = False,
+    ) -> Tensor:
         """Let steps x (B, N, D) ask the context (B, S, context_dim), by default themselves.
 
         Args:
             x: Who asks.
             context: Who is asked.
             mask: bool (B, S), True where a step of the context is real. Each sample needs at least one.
+            rotation: Angles from `mmlearn.nn.rotation`, by which queries and keys are turned.
+            causal: Whether step n asks only steps up to n.
 
         Returns:
             (B, N, D).
         """
-        q, k, v = self._split(x, x if context is None else context)
+        q, k, v = self._split(x, context, rotation)
         keep = None if mask is None else mask[:, None, None, :]  # (B, 1, 1, S)
+        if causal and keep is not None:
+            keep = keep & _up_to(q.shape[-2], k.shape[-2], x.device)  # (B, 1, N, S)
         dropout = self.dropout if self.training else 0.0
-        y = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=keep, dropout_p=dropout)
+        y = nn.functional.scaled_dot_product_attention(
+            q, k, v, attn_mask=keep, dropout_p=dropout, is_causal=causal and keep is None
+        )
         return self.out(y.transpose(1, 2).flatten(2))  # (B, heads, N, head_dim) → (B, N, D)
 
-    def weights(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+    def weights(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        mask: Tensor | None = None,
+        rotation: Tensor | None = None,
+        causal: bool = False,
+    ) -> Tensor:
         """Return the weights (B, heads, N, S) with which `forward` averages; rows sum to 1."""
-        q, k, _ = self._split(x, x if context is None else context)
+        q, k, _ = self._split(x, context, rotation)
         scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5  # (B, heads, N, S)
         if mask is not None:
             scores = scores.masked_fill(~mask[:, None, None, :], -torch.inf)
+        if causal:
+            scores = scores.masked_fill(~_up_to(scores.shape[-2], scores.shape[-1], x.device), -torch.inf)
         return scores.softmax(dim=-1)
 
-    def _split(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        def heads(y: Tensor) -> Tensor:
-            return y.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, N, D) → (B, heads, N, head_dim)
+    def _split(self, x: Tensor, context: Tensor | None, rotation: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values, (B, heads, N or S, head_dim): views, which the kernels take as they are."""
+        if context is None and type(self.query) is type(self.key_value) is nn.Linear:
+            weight = torch.cat([self.query.weight, self.key_value.weight])  # (3 D, D)
+            bias = torch.cat([self.query.bias, self.key_value.bias])
+            q, k, v = nn.functional.linear(x, weight, bias).chunk(3, dim=-1)
+        else:
+            q, (k, v) = self.query(x), self.key_value(x if context is None else context).chunk(2, dim=-1)
+        q, k, v = (y.unflatten(-1, (self.num_heads, -1)) for y in (q, k, v))  # (B, N, D) → (B, N, heads, head_dim)
+        if rotation is not None:
+            q, k = rotate(q, rotation), rotate(k, rotation)
+        return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
 
-        k, v = self.key_value(context).chunk(2, dim=-1)
-        return heads(self.query(x)), heads(k), heads(v)
+
+def _up_to(steps: int, asked: int, device: torch.device) -> Tensor:
+    """Return bool (N, S), True where step n may ask step s ≤ n."""
+    return torch.ones(steps, asked, dtype=torch.bool, device=device).tril()
+
+
+class DropPath(nn.Module):
+    """Leave out a branch of the network for a random part of the samples (stochastic depth, Huang et al. 2016).
+
+    The samples that keep it get it divided by the chance to keep it, so that the expectation stays.
+
+    Args:
+        rate: Share of samples left out in training, from 0 to below 1.
+
+    Raises:
+        ValueError: If the rate is not in that range.
+
+    Chapter: pretraining/masked.
+    """
+
+    def __init__(self, rate: float = 0.0) -> None:
+        super().__init__()
+        if not 0 <= rate < 1:
+            raise ValueError(f"rate is {rate}; expected from 0 to below 1")
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x (B, …), some of its samples zero and the others larger; in evaluation, as it is."""
+        if self.rate == 0 or not self.training:
+            return x
+        keep = x.new_empty(len(x), *[1] * (x.ndim - 1)).bernoulli_(1 - self.rate)  # (B, 1, …, 1)
+        return x * (keep / (1 - self.rate))
 
 
 class Block(nn.Module):
@@ -74,12 +140,19 @@ class Block(nn.Module):
         mlp_ratio: Width of the perceptron's hidden layer, in units of `dim`.
         dropout: Share of attention weights and of each branch's output dropped in training.
         context_dim: Width of the steps that are asked, where those are others than the ones that ask.
+        drop_path: Share of samples that skip a branch in training, see `DropPath`.
 
     Chapter: fusion/attention.
     """
 
     def __init__(
-        self, dim: int, num_heads: int = 4, mlp_ratio: float = 2.0, dropout: float = 0.0, context_dim: int | None = None
+        self,
+        dim: int,
+        num_heads: int = 4,
+        mlp_ratio: float = 2.0,
+        dropout: float = 0.0,
+        context_dim: int | None = None,
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         self.norm_attention = nn.LayerNorm(dim)
@@ -89,17 +162,35 @@ class Block(nn.Module):
         hidden = int(mlp_ratio * dim)
         self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
         self.dropout = nn.Dropout(dropout)
+        self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        mask: Tensor | None = None,
+        rotation: Tensor | None = None,
+        causal: bool = False,
+    ) -> Tensor:
         """Return steps (B, N, D); arguments as in `Attention.forward`."""
-        x = x + self.dropout(self.attention(*self._inputs(x, context), mask))
-        return x + self.dropout(self.mlp(self.norm_mlp(x)))
+        x = x + self._drop(self.attention(*self._inputs(x, context), mask, rotation, causal))
+        return x + self._drop(self.mlp(self.norm_mlp(x)))
 
-    def weights(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+    def weights(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        mask: Tensor | None = None,
+        rotation: Tensor | None = None,
+        causal: bool = False,
+    ) -> Tensor:
         """Return the attention weights (B, heads, N, S) that `forward` uses."""
-        return self.attention.weights(*self._inputs(x, context), mask)
+        return self.attention.weights(*self._inputs(x, context), mask, rotation, causal)
 
     def _inputs(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor | None]:
         if context is not None and self.norm_context is not None:
             context = self.norm_context(context)
         return self.norm_attention(x), context
+
+    def _drop(self, branch: Tensor) -> Tensor:
+        return self.drop_path(self.dropout(branch))
