@@ -23,7 +23,17 @@ _HOME_OF = {
     "precision": "mmlearn.runtime",
     "seed_everything": "mmlearn.runtime",
 }
-_SUBPACKAGES = ("datasets", "finetuning", "fusion", "media", "nn", "plotting", "preprocessing", "training")
+_SUBPACKAGES = (
+    "datasets",
+    "finetuning",
+    "fusion",
+    "media",
+    "nn",
+    "plotting",
+    "preprocessing",
+    "pretraining",
+    "training",
+)
 
 __all__ = [*_HOME_OF, *_SUBPACKAGES]
 

@@ -1,0 +1,350 @@
+"""What is learned without labels worth? Chapters of the part on pretraining, 5 seeds, equally many samples seen.
+
+Run `python -m benchmarks.pretraining` (about 15 minutes on 2 cores); it writes benchmarks/results/pretraining.json.
+With names of methods as arguments (or "writing"), it runs these and leaves the rest of that file as it is.
+
+Pictures of 22 characters in heavy noise, with their syllables, are there without labels. From them, each method of
+`METHODS` learns an encoder of the pictures. Then few labels arrive: a linear probe on frozen features, and finetuning.
+A further method is one more function `(data, seed, seen) -> encoder`.
+
+"writing": the multimodal autoencoder writes a character that it only hears, and a classifier reads it.
+"""
+
+import copy
+import json
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import cache
+from multiprocessing import get_context
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import mmlearn
+from benchmarks.report import RESULTS, save, spread
+from mmlearn import Batch, fit, predict
+from mmlearn.datasets import HanziClips, grammar
+from mmlearn.datasets.characters import characters
+from mmlearn.finetuning import Classification
+from mmlearn.finetuning.probing import few_labels, linear_probe
+from mmlearn.nn import ImageTransformer
+from mmlearn.pretraining import (
+    ELBO,
+    Autoencoder,
+    BernoulliLikelihood,
+    ConvDecoder,
+    ConvEncoder,
+    GaussianLikelihood,
+    MultimodalVAE,
+    Reconstruction,
+)
+from mmlearn.pretraining.masked import MaskedAutoencoder, MaskedPrediction
+
+SEEDS = [0, 1, 2, 3, 4]
+ALPHABET = "".join([*grammar.NUMBERS, *grammar.THINGS])
+CLIPS = {"train": 2000, "valid": 100, "test": 500}  # two characters each
+LABELS = [1, 5, 20, 100]  # a class
+NOISE = 0.5  # standard deviation in each pixel; paper is 0, ink is 1
+SHAPE, SOUND = (1, 32, 32), (32, 32)  # of a picture; of a syllable: bands, steps of 20 ms
+DIM, WIDTH, LATENT = 64, 8, 32  # of the features; of the convolutions; of a variational code
+SEEN = 20_000  # samples that each method sees
+WRITING = {"clips": 1000, "epochs": 10, "latent": 16}
+Data = dict[str, Batch]
+
+
+def load(size: dict[str, int], noise: float = 0.0, **controls: Any) -> Data:
+    """Characters as batches of "image" (B, 1, 32, 32) and "audio" (B, 32, 32), which is standardised."""
+    data = {}
+    for split, clips in size.items():
+        batch = characters(HanziClips(clips, split=split, length=2, **controls), alphabet=ALPHABET)
+        batch = batch[batch.present["audio"]]  # a voice that is alone has not said everything
+        generator = torch.Generator().manual_seed(list(size).index(split))
+        image = batch.data["image"] + noise * torch.randn(batch.data["image"].shape, generator=generator)
+        audio = nn.functional.avg_pool2d(batch.data["audio"], 2)
+        data[split] = replace(batch, data={"image": image, "audio": audio}, mask={})
+    mean, deviation = data["train"].data["audio"].mean(), data["train"].data["audio"].std()
+    return {n: replace(b, data=b.data | {"audio": (b.data["audio"] - mean) / deviation}) for n, b in data.items()}
+
+
+class Headed(nn.Module):
+    """An encoder with a layer on top that is thrown away after pretraining."""
+
+    def __init__(self, encoder: nn.Module, dim: int) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder, nn.Sequential(nn.GELU(), nn.Linear(DIM, dim))
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return (B, dim)."""
+        return self.head(self.encoder(x))
+
+
+class Perceptron(nn.Module):
+    """One hidden layer, from anything flat."""
+
+    def __init__(self, dim: int, hidden: int = 256) -> None:
+        super().__init__()
+        size = SOUND[0] * SOUND[1]
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(size, hidden), nn.GELU(), nn.Linear(hidden, dim))
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return (B, dim)."""
+        return self.layers(x)
+
+
+def from_code(dim: int, shape: tuple[int, ...], hidden: int = 256) -> nn.Module:
+    """A decoder with one hidden layer."""
+    size = SOUND[0] * SOUND[1]
+    return nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, size), nn.Unflatten(1, shape))
+
+
+# The methods: pretrain on data["train"] with `seen` samples, return an encoder (B, 1, 32, 32) → (B, DIM)
+
+
+def train(model: nn.Module, objective: Any, data: Data, seed: int, seen: int) -> None:
+    epochs = max(1, seen // len(data["train"]))
+    kwargs: dict[str, Any] = {"batch_size": 64, "lr": 5e-3, "weight_decay": 0.01, "seed": seed, "progress": False}
+    fit(model, data["train"], data["valid"], objective, epochs=epochs, **kwargs)
+
+
+def nothing(data: Data, seed: int, seen: int) -> nn.Module:
+    return ConvEncoder(SHAPE, DIM, WIDTH)
+
+
+def principal_components(data: Data, seed: int, seen: int) -> nn.Module:
+    x = data["train"].data["image"].flatten(1)
+    encoder = nn.Linear(x.shape[1], DIM)
+    with torch.no_grad():
+        mean = x.mean(dim=0)
+        encoder.weight.copy_(torch.pca_lowrank(x, DIM, niter=4)[2].T)
+        encoder.bias.copy_(-encoder.weight @ mean)
+    return nn.Sequential(nn.Flatten(), encoder)
+
+
+def autoencoder(data: Data, seed: int, seen: int, noise: float = 0.0) -> nn.Module:
+    model = Autoencoder("image", ConvEncoder(SHAPE, DIM, WIDTH), ConvDecoder(DIM, SHAPE, WIDTH), noise)
+    train(model, Reconstruction("image"), data, seed, seen)
+    return model.encoder
+
+
+def denoising(data: Data, seed: int, seen: int) -> nn.Module:
+    return autoencoder(data, seed, seen, noise=NOISE)
+
+
+def variational(data: Data, seed: int, seen: int) -> nn.Module:
+    encoder = ConvEncoder(SHAPE, DIM, WIDTH)
+    likelihoods = {"image": GaussianLikelihood(0.5, learned=True)}
+    parts = {"image": Headed(encoder, 2 * LATENT)}, {"image": ConvDecoder(LATENT, SHAPE, WIDTH)}
+    train(MultimodalVAE(*parts, LATENT, likelihoods=likelihoods), ELBO(), data, seed, seen)
+    return encoder
+
+
+def with_sound(data: Data, seed: int, seen: int) -> nn.Module:
+    encoder = ConvEncoder(SHAPE, DIM, WIDTH)
+    encoders = {"image": Headed(encoder, 2 * LATENT), "audio": Perceptron(2 * LATENT)}
+    decoders = {"image": ConvDecoder(LATENT, SHAPE, WIDTH), "audio": from_code(LATENT, SOUND)}
+    likelihoods = {name: GaussianLikelihood(0.5, learned=True) for name in encoders}
+    train(MultimodalVAE(encoders, decoders, LATENT, likelihoods=likelihoods), ELBO(), data, seed, seen)
+    return encoder
+
+
+class Patched(nn.Module):
+    """A small Transformer over 16 patches; its features are the mean of the steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.transformer = ImageTransformer(SHAPE[1:], (8, 8), {"dim": DIM, "depth": 4, "num_heads": 1}, "sincos")
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return features (B, DIM) of pictures (B, 1, 32, 32)."""
+        return self.transformer.steps(x.expand(-1, 3, -1, -1))[0].mean(dim=1)
+
+
+def untrained_transformer(data: Data, seed: int, seen: int) -> nn.Module:
+    return Patched()
+
+
+def masked(data: Data, seed: int, seen: int) -> nn.Module:
+    encoder = Patched()
+    coloured = {}
+    for split, batch in data.items():
+        image = batch.data["image"].expand(-1, 3, -1, -1)
+        coloured[split] = Batch({"image": image}, {"image": batch.present["image"]})
+    train(MaskedAutoencoder("image", encoder.transformer), MaskedPrediction(), coloured, seed, seen)
+    return encoder
+
+
+METHODS: dict[str, Callable[[Data, int, int], nn.Module]] = {
+    "nothing": nothing,
+    "principal components": principal_components,
+    "autoencoder": autoencoder,
+    "denoising": denoising,
+    "variational": variational,
+    "variational, with sound": with_sound,
+    "nothing, Transformer": untrained_transformer,
+    "masked, Transformer": masked,
+}
+
+
+# What the encoders are worth
+
+
+@torch.no_grad()
+def features(encoder: nn.Module, batch: Batch) -> Tensor:
+    return encoder.eval()(batch.data["image"])
+
+
+def finetune(encoder: nn.Module, batch: Batch, seed: int, steps: int = 150, lr: float = 3e-3) -> nn.Module:
+    """Encoder and a linear head, trained together on few labels; no sample is spared for choosing anything."""
+    mmlearn.seed_everything(seed)
+    model = nn.Sequential(copy.deepcopy(encoder), nn.GELU(), nn.Linear(DIM, len(ALPHABET))).train()
+    x, y = batch.data["image"], batch.labels["character"]
+    optimizer = torch.optim.AdamW(model.parameters(), lr, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
+    for _ in range(steps):
+        rows = torch.randperm(len(x))[:64]
+        loss = nn.functional.cross_entropy(model(x[rows]), y[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return model
+
+
+def judge(method: str, data: Data, seed: int) -> dict[str, Any]:
+    """Pretrain once; probe and finetune with each number of labels."""
+    mmlearn.seed_everything(seed)
+    encoder = METHODS[method](data, seed, SEEN)
+    row: dict[str, Any] = {"probe": {}, "finetune": {}}
+    test, x = data["test"], {split: features(encoder, data[split]) for split in ("train", "test")}
+    for count in LABELS:
+        few = few_labels(data["train"].labels["character"], count, seed)
+        y = data["train"].labels["character"][few]
+        row["probe"][count] = linear_probe(x["train"][few], y, x["test"], test.labels["character"], seed)
+        right = features(finetune(encoder, data["train"][few], seed), test).argmax(dim=1) == test.labels["character"]
+        row["finetune"][count] = float(right.float().mean())
+    return row
+
+
+def cost(method: str, data: Data) -> dict[str, float]:
+    """FLOPs (but for those of a decomposition) and milliseconds of one core that pretraining takes a sample seen."""
+    torch.set_num_threads(1)
+    small = {"train": data["train"][:256], "valid": data["valid"][:1]}
+    with FlopCounterMode(display=False) as counter:
+        METHODS[method](small, 0, 256)
+    start = time.process_time()
+    METHODS[method](small, 0, 10 * 256)
+    return {"flops": counter.get_total_flops() / 256, "ms": 1000 * (time.process_time() - start) / (10 * 256)}
+
+
+# Writing what is heard
+
+
+def writer(how: dict[str, Any]) -> MultimodalVAE:
+    latent, shapes = WRITING["latent"], {"image": SHAPE, "audio": SOUND}
+    encoders = {name: Perceptron(2 * latent) for name in shapes}
+    decoders = {name: from_code(latent, shape) for name, shape in shapes.items()}
+    likelihoods = {"image": BernoulliLikelihood(), "audio": GaussianLikelihood(learned=True)}
+    return MultimodalVAE(encoders, decoders, latent, likelihoods=likelihoods, **how)
+
+
+WRITERS: dict[str, dict[str, Any]] = {
+    "product": {},
+    "product, as in MVAE": {"explain": "given"},
+    "mixture": {"experts": "mixture"},
+}
+
+
+class Reader(nn.Module):
+    """Names the character in a picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        head = nn.Sequential(nn.GELU(), nn.Dropout(0.1), nn.Linear(128, len(ALPHABET)))
+        self.encoder, self.head = ConvEncoder(SHAPE, 128), head
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return logits (B, 22)."""
+        return self.head(self.encoder(batch.data["image"]))
+
+
+def read(reader: Reader, image: Tensor, labels: Tensor) -> float:
+    batch = Batch({"image": image}, {"image": torch.ones(len(image), dtype=torch.bool)})
+    return float((predict(reader, batch).argmax(dim=1) == labels).float().mean())
+
+
+@cache
+def reader_and_its_accuracy() -> tuple[Reader, float]:
+    """A judge that has seen real characters of other clips, and nothing that a model wrote."""
+    data = load({"train": 1000, "valid": 100, "test": 500}, seed=1)
+    mmlearn.seed_everything(0)
+    reader = Reader()
+    task = Classification("character", len(ALPHABET))
+    fit(reader, data["train"], data["valid"], task, epochs=6, progress=False)
+    return reader, read(reader, data["test"].data["image"], data["test"].labels["character"])
+
+
+def write(data: Data, how: dict[str, Any], seed: int) -> float:
+    """Train a writer; return how often the reader reads the character that was said."""
+    mmlearn.seed_everything(seed)
+    model = writer(how)
+    fit(model, data["train"], data["valid"], ELBO(), epochs=WRITING["epochs"], lr=5e-3, weight_decay=0.01, seed=seed,
+        progress=False)  # fmt: skip
+    with torch.no_grad():
+        image = model.eval().decode(model.code(data["test"].only("audio")))["image"]
+    return read(reader_and_its_accuracy()[0], image, data["test"].labels["character"])
+
+
+def run_seed(seed: int, chosen: list[str]) -> dict[str, Any]:
+    """The chosen methods, and all writers where they are chosen, with one seed."""
+    torch.set_num_threads(1)  # two seeds run side by side on two cores
+    run: dict[str, Any] = {"methods": {}, "writing": {}}
+    data = load(CLIPS, NOISE)
+    for method in METHODS:
+        if method in chosen:
+            run["methods"][method] = judge(method, data, seed)
+            print(f"seed {seed}, {method}:", run["methods"][method], flush=True)
+    if "writing" in chosen:
+        size = {"train": WRITING["clips"], "valid": 100, "test": 500}
+        clear, strange = load(size), load(size, test_voice="5")
+        run["writing"] = {name: write(clear, how, seed) for name, how in WRITERS.items()}
+        run["writing"]["product, a voice never heard"] = write(strange, WRITERS["product"], seed)
+        print(f"seed {seed}, writing:", run["writing"], flush=True)
+    return run
+
+
+def report(runs: list[dict[str, Any]], old: dict[str, Any]) -> None:
+    """Put the seeds' results together with older ones of what was not run."""
+    data = load(CLIPS, NOISE)
+    methods = dict(old.get("methods", {}))
+    for method in runs[0]["methods"]:
+        rows = [run["methods"][method] for run in runs]
+        methods[method] = {kind: {str(count): spread([row[kind][count] for row in rows]) for count in LABELS}
+                           for kind in ("probe", "finetune")}  # fmt: skip
+        methods[method]["cost"] = cost(method, data)
+    writing = old.get("writing", {}) | {n: spread([r["writing"][n] for r in runs]) for n in runs[0]["writing"]}
+    settings = {"seeds": SEEDS, "clips": CLIPS, "labels": LABELS, "noise": NOISE, "seen": SEEN, "dim": DIM}
+    details = {"reader": reader_and_its_accuracy()[1], "writing settings": WRITING}
+    in_order = {method: methods[method] for method in METHODS if method in methods}
+    save("pretraining", settings | {"methods": in_order, "writing": writing} | details, peers=["scikit-learn"])
+
+
+def main() -> None:
+    everything = [*METHODS, "writing"]
+    chosen = sys.argv[1:] or everything
+    unknown = [name for name in chosen if name not in everything]
+    if unknown:
+        raise SystemExit(f"unknown: {unknown}; expected some of {everything}")
+    path = RESULTS / "pretraining.json"
+    old = json.loads(path.read_text(encoding="utf-8")) if path.exists() and chosen != everything else {}
+    HanziClips(10)  # fetch what is missing before processes start
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        report(list(pool.map(run_seed, SEEDS, [chosen] * len(SEEDS))), old)
+
+
+if __name__ == "__main__":
+    main()
