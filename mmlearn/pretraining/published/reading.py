@@ -1,0 +1,267 @@
+"""Weights that others have published, read into models of this package, and written back.
+
+What is read is what Hugging Face's transformers writes: a folder with `config.json` and `model.safetensors`. Nothing of
+it is run: a config holds settings, a safetensors file numbers.
+
+Chapters: pretraining/contrastive, pretraining/masked.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import huggingface_hub
+import torch
+from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from mmlearn.nn import PatchEmbedding
+from mmlearn.pretraining.published import names
+from mmlearn.pretraining.published.clip import CLIP
+from mmlearn.pretraining.published.names import Names
+from mmlearn.pretraining.published.spectrogram import AST, Classifier
+from mmlearn.pretraining.published.videomae import VideoMAE, VideoMAEEncoder
+
+SAFE = ["config.json", "model.safetensors", "model.safetensors.index.json", "model-*.safetensors"]
+OLD = ["config.json", "pytorch_model.bin"]
+
+
+class Layout(NamedTuple):
+    """How a published class is built, and what it calls its tensors."""
+
+    build: Callable[[dict[str, Any]], nn.Module]
+    names: Names
+
+
+LAYOUTS: dict[str, dict[str, Layout]] = {  # model_type → architecture
+    "videomae": {
+        "VideoMAEModel": Layout(VideoMAEEncoder, names.VIDEOMAE),
+        "VideoMAEForPreTraining": Layout(VideoMAE, names.VIDEOMAE_PRETRAINING),
+        "VideoMAEForVideoClassification": Layout(
+            lambda config: Classifier(VideoMAEEncoder(config), "VideoMAEForVideoClassification", 1e-5),
+            names.VIDEOMAE_CLASSIFIER,
+        ),
+    },
+    "clip": {"CLIPModel": Layout(CLIP, names.CLIP)},
+    "chinese_clip": {"ChineseCLIPModel": Layout(CLIP, names.CHINESE_CLIP)},
+    "audio-spectrogram-transformer": {
+        "ASTModel": Layout(AST, names.AST),
+        "ASTForAudioClassification": Layout(
+            lambda config: Classifier(AST(config), "ASTForAudioClassification", config["layer_norm_eps"]),
+            names.AST_CLASSIFIER,
+        ),
+    },
+}
+
+
+def from_pretrained(name_or_folder: str | os.PathLike[str], revision: str | None = None) -> Any:
+    """Return a published model with its weights, in evaluation mode.
+
+    | checkpoint, for example | what is returned |
+    |---|---|
+    | `MCG-NJU/videomae-base` | `VideoMAE`; its `.encoder` reads video |
+    | `MCG-NJU/videomae-base-finetuned-kinetics` | `Classifier` over a `VideoMAEEncoder` |
+    | `openai/clip-vit-base-patch32` | `CLIP`, a `ContrastiveModel` of "image" and "text" |
+    | `OFA-Sys/chinese-clip-vit-base-patch16` | `CLIP` likewise, for Chinese |
+    | `MIT/ast-finetuned-audioset-10-10-0.4593` | `Classifier` over an `AST` |
+
+    Args:
+        name_or_folder: A folder with config.json and model.safetensors (or several files and their index; or the older
+            pytorch_model.bin, of which only tensors are read), or else a name on the Hugging Face hub, from where it is
+            fetched once and then kept.
+        revision: Branch, tag or commit on the hub; by default the newest.
+
+    Raises:
+        FileNotFoundError: If there is neither such a folder nor such a model, or the folder lacks a file.
+        ConnectionError: If the hub cannot be reached.
+        ValueError: If the architecture is not among those known here, a file is damaged, or its tensors do not fit.
+
+    Chapters: pretraining/contrastive, pretraining/masked.
+    """
+    folder = Path(name_or_folder).expanduser()
+    if not folder.is_dir():
+        if folder.exists():
+            raise FileNotFoundError(f"{folder} is a file; expected the folder with config.json and model.safetensors")
+        if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(name_or_folder)) or str(name_or_folder).startswith("."):
+            raise FileNotFoundError(f"no folder {folder}")
+        folder = _fetch(str(name_or_folder), revision)
+    config = _read_config(folder)
+    layout = LAYOUTS[config["model_type"]][config["architectures"][0]]
+    model = layout.build(config)
+    source, tensors = _read_tensors(folder)
+    if config["model_type"] == "videomae":  # transformers 5 calls in memory query.bias what files call q_bias
+        tensors = {re.sub(r"(query|value)\.bias$", lambda m: m[1][0] + "_bias", name): x for name, x in tensors.items()}
+    _fill(model, tensors, layout.names, source)
+    return model.eval()
+
+
+def to_published(model: nn.Module) -> dict[str, Tensor]:
+    """Return a model's weights under the published names, in the published shapes: a copy.
+
+    Args:
+        model: A model from `from_pretrained`, or its `.encoder`, if it is one of a larger VideoMAE or AST.
+
+    Raises:
+        ValueError: If it is another model.
+
+    Chapters: pretraining/contrastive, pretraining/masked.
+    """
+    config: Any = getattr(model, "config", None)
+    try:
+        layout = LAYOUTS[config["model_type"]][config["architectures"][0]]
+    except (TypeError, LookupError):
+        kind = type(model).__name__
+        raise ValueError(f"the model is {kind}; expected what from_pretrained returns, or its encoder") from None
+    state = model.state_dict()
+    published: dict[str, Tensor] = {}
+    for key, found, shape in _plan(model, layout.names):
+        parts = state[key].chunk(len(found)) if len(found) > 1 else [state[key]]
+        published.update({name: x.reshape(shape).clone() for name, x in zip(found, parts, strict=True) if name})
+    return published
+
+
+def save_published(model: nn.Module, folder: str | os.PathLike[str]) -> None:
+    """Write config.json and model.safetensors, which transformers reads as well as `from_pretrained`.
+
+    Args:
+        model: As in `to_published`.
+        folder: Where to; it is made.
+
+    Raises:
+        ValueError: If it is another model.
+
+    Chapters: pretraining/contrastive, pretraining/masked.
+    """
+    tensors = to_published(model)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    config: Any = {key: value for key, value in vars(model)["config"].items() if key != "torch_dtype"}
+    config["dtype"] = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
+    (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _fetch(name: str, revision: str | None) -> Path:
+    """Return the folder into which a model of the hub was fetched, now or before."""
+    try:
+        folder = Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=SAFE))
+        if not any(folder.glob("model*.safetensors")):
+            folder = Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=OLD))
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
+        raise FileNotFoundError(
+            f"{name!r} is neither a folder here nor open on the Hugging Face hub: {error}"
+        ) from error
+    except Exception as error:  # as the hub's versions differ: requests', httpx' or its own
+        raise ConnectionError(
+            f"{name!r} is no folder here, and could not be fetched from the Hugging Face hub: {error}\n"
+            f"Where there is a network, run `hf download {name} --local-dir FOLDER`, copy the folder, give its path."
+        ) from error
+    return folder
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    """Return the settings, complete, if the architecture is known."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no config.json in {folder}; it holds {sorted(file.name for file in folder.iterdir())}"
+        )
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        kind, architecture = config.get("model_type"), (config.get("architectures") or [None])[0]
+        known = architecture in LAYOUTS.get(kind, {})
+    except (ValueError, AttributeError, TypeError, LookupError) as error:
+        raise ValueError(f"{path} is no config: {error!r}") from error
+    if not known:
+        every = "; ".join(f"{kind}: {', '.join(classes)}" for kind, classes in LAYOUTS.items())
+        raise ValueError(f"{path} says model_type {kind!r}, architecture {architecture!r}; expected one of {every}")
+    complete = names.DEFAULTS[kind] | config
+    for part in ("vision_config", "text_config"):
+        if part in names.DEFAULTS[kind]:  # some write it twice, and mean the second
+            given = config.get(f"{part}_dict") or config.get(part) or {}
+            complete[part] = names.DEFAULTS[kind][part] | given
+            complete.pop(f"{part}_dict", None)
+    if architecture == "VideoMAEForVideoClassification" and not complete["use_mean_pooling"]:
+        raise ValueError(f"{path} says use_mean_pooling False; expected True, as in the published classifiers")
+    return complete
+
+
+def _read_tensors(folder: Path) -> tuple[Path, dict[str, Tensor]]:
+    """Return the file to name in errors, and all tensors by their published names."""
+    whole, index, old = (folder / name for name in ("model.safetensors", "model.safetensors.index.json", OLD[1]))
+    if whole.is_file():
+        return whole, _load(whole)
+    if index.is_file():
+        try:
+            files = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise ValueError(f"{index} is no index: {error!r}") from error
+        if lost := sorted({name for name in files if not (folder / name).is_file()}):
+            raise FileNotFoundError(f"{index} names {lost}, which {folder} lacks")
+        return index, {name: x for file in sorted(set(files)) for name, x in _load(folder / file).items()}
+    if old.is_file():
+        try:
+            return old, torch.load(old, map_location="cpu", weights_only=True)
+        except Exception as error:  # pickle has many
+            raise ValueError(f"{old} cannot be read, or holds more than tensors: {error}") from error
+    raise FileNotFoundError(f"no model.safetensors in {folder}; it holds {sorted(p.name for p in folder.iterdir())}")
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no safetensors file, or is cut off: {error}") from error
+
+
+def _fill(model: nn.Module, tensors: Mapping[str, Tensor], names: Names, source: Path) -> None:
+    """Copy published tensors into a model, if they fit."""
+    tensors = {name: x for name, x in tensors.items() if not name.endswith("position_ids")}  # 0, 1, 2, …
+    plan = _plan(model, names)
+    expected = {name: shape for _, found, shape in plan for name in found if name}
+    problems = [
+        *(f"{name} is missing" for name in sorted(expected.keys() - tensors.keys())),
+        *(f"{name} is not expected" for name in sorted(tensors.keys() - expected.keys())),
+        *(
+            f"{name} is {tuple(tensors[name].shape)}, expected {shape}"
+            for name, shape in sorted(expected.items())
+            if name in tensors and tensors[name].shape != shape
+        ),
+    ]
+    if problems:
+        more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
+        raise ValueError(f"the tensors in {source} do not fit {type(model).__name__}: {'; '.join(problems[:10])}{more}")
+    state = {}
+    for key, found, shape in plan:
+        parts = [tensors[name] if name else torch.zeros(shape) for name in found]
+        state[key] = (torch.cat(parts) if len(parts) > 1 else parts[0]).reshape(model.state_dict()[key].shape)
+    model.load_state_dict(state)
+
+
+def _plan(model: nn.Module, names: Names) -> list[tuple[str, tuple[str | None, ...], tuple[int, ...]]]:
+    """Return for each of a model's tensors its name, the published name or names, and the shape each of these has."""
+    kernels = {
+        f"{name}.project.weight": (module.dim, -1, *module.patch)  # published as a convolution's
+        for name, module in model.named_modules()
+        if isinstance(module, PatchEmbedding)
+    }
+    plan = []
+    for key, tensor in model.state_dict().items():
+        pattern = re.sub(r"\.blocks\.\d+\.", ".blocks.*.", key)
+        stem, _, leaf = pattern.rpartition(".")
+        found: Any = names.get(pattern) or names[stem]
+        found = (found,) if isinstance(found, str) else found
+        if pattern not in names:
+            found = tuple(f"{part}.{leaf}" for part in found)
+        number = re.search(r"\.blocks\.(\d+)\.", key)
+        found = tuple(part and part.replace("*", number[1] if number else "") for part in found)
+        shape = (len(tensor) // len(found), *tensor.shape[1:]) if tensor.ndim else ()
+        if key in kernels:
+            shape = tuple(tensor.reshape(kernels[key]).shape)
+        plan.append((key, found, shape))
+    return plan
