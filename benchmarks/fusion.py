@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -56,26 +57,33 @@ QUESTIONS: dict[str, tuple[str, dict[str, float], str, int]] = {
     "synergy": ("synergy", LITTLE, "agree", 2),
     "sum modulo 10": ("synergy_sum", LITTLE, "sum", 10),
 }
-METHODS: dict[str, Callable[..., nn.Module]] = {
-    "concatenation": fusion.ConcatFusion,
-    "sum": fusion.SumFusion,
-    "product": fusion.ProductFusion,
-    "gated": fusion.GatedFusion,
-    "FiLM": partial(fusion.FiLM, target="video"),
-    "tensor": fusion.TensorFusion,
-    "low-rank tensor": fusion.LowRankTensorFusion,
-    "late: mean": partial(fusion.LateFusion, how="mean"),
-    "late: product": partial(fusion.LateFusion, how="product"),
-    "late: weighted": partial(fusion.LateFusion, how="weighted"),
-    "tree": fusion.TreeFusion,
-    "lateral": partial(fusion.LateralFusion, steps_per_second=RATES),
-    "intermediate": partial(fusion.IntermediateFusion, steps_per_second=RATES),
-    "one query": partial(fusion.AttentionFusion, steps_per_second=RATES),
-    "cross-attention": partial(fusion.CrossAttentionFusion, target="video", steps_per_second=RATES),
-    "co-attention": partial(fusion.CoAttentionFusion, steps_per_second=RATES),
-    "joint attention": partial(fusion.JointAttentionFusion, steps_per_second=RATES),
-    "bottleneck": partial(fusion.BottleneckFusion, steps_per_second=RATES),
-}
+
+
+def methods(rates: dict[str, float]) -> dict[str, Callable[..., nn.Module]]:
+    """Every fusion, by name; `rates` tells those of steps how many of them a modality has in a second."""
+    return {
+        "concatenation": fusion.ConcatFusion,
+        "sum": fusion.SumFusion,
+        "product": fusion.ProductFusion,
+        "gated": fusion.GatedFusion,
+        "FiLM": partial(fusion.FiLM, target="video"),
+        "tensor": fusion.TensorFusion,
+        "low-rank tensor": fusion.LowRankTensorFusion,
+        "late: mean": partial(fusion.LateFusion, how="mean"),
+        "late: product": partial(fusion.LateFusion, how="product"),
+        "late: weighted": partial(fusion.LateFusion, how="weighted"),
+        "tree": fusion.TreeFusion,
+        "lateral": partial(fusion.LateralFusion, steps_per_second=rates),
+        "intermediate": partial(fusion.IntermediateFusion, steps_per_second=rates),
+        "one query": partial(fusion.AttentionFusion, steps_per_second=rates),
+        "cross-attention": partial(fusion.CrossAttentionFusion, target="video", steps_per_second=rates),
+        "co-attention": partial(fusion.CoAttentionFusion, steps_per_second=rates),
+        "joint attention": partial(fusion.JointAttentionFusion, steps_per_second=rates),
+        "bottleneck": partial(fusion.BottleneckFusion, steps_per_second=rates),
+    }
+
+
+METHODS = list(methods(RATES))
 
 
 class Factors:
@@ -104,11 +112,13 @@ class Factors:
 class Fused(nn.Module):
     """A fusion and its head, on features that were computed once: vectors under "video", steps under "video steps"."""
 
-    def __init__(self, method: str, num_classes: int, names: list[str] = NAMES) -> None:
+    def __init__(
+        self, method: str, num_classes: int, names: list[str] = NAMES, rates: dict[str, float] = RATES
+    ) -> None:
         super().__init__()
         self.names = names
         late = method.startswith("late:")
-        self.fusion = METHODS[method](dict.fromkeys(names, DIM), dim=num_classes if late else WIDTH)
+        self.fusion = methods(rates)[method](dict.fromkeys(names, DIM), dim=num_classes if late else WIDTH)
         self.takes_steps = getattr(self.fusion, "takes_steps", False)
         self.head = nn.Identity() if late else nn.Sequential(nn.GELU(), nn.Linear(WIDTH, num_classes))
 
@@ -169,8 +179,9 @@ def encode(encoders: dict[str, nn.Module], batch: Batch) -> Batch:
             encoder.to(device)
             steps, mask = encoder.steps(part.data[name], part.mask.get(name))  # type: ignore[operator]
             vector = encoder.pool(steps, mask)  # type: ignore[operator]
-            if name == "audio":  # clips are of equal length: 24 steps, and one that begins at the end
-                steps = steps[:, :24].unflatten(1, (12, 2)).mean(dim=2)
+            if name == "audio":  # steps of 0.16 s; clips are of equal length, and an odd step at the end holds nothing
+                pairs = steps.shape[1] // 2
+                steps = steps[:, : 2 * pairs].unflatten(1, (pairs, 2)).mean(dim=2)
             for key, value in {name: vector, f"{name} steps": vector if name == "text" else steps}.items():
                 parts.setdefault(key, []).append(value.cpu().clone())
     present = dict(batch.present) | {f"{name} steps": batch.present[name] for name in encoders}
@@ -198,13 +209,22 @@ def ruin_one(features: Batch, ruined: Batch, seed: int) -> Batch:
 
 
 def answer(
-    method: str, data: dict[str, Batch], label: str, num_classes: int, seed: int, augment: Any = None, names: Any = None
+    method: str,
+    data: dict[str, Batch],
+    label: str,
+    num_classes: int,
+    seed: int,
+    *,
+    augment: Callable[[Batch], Batch] | None = None,
+    names: list[str] = NAMES,
+    rates: dict[str, float] = RATES,
+    epochs: int = 8,
 ) -> nn.Module:
     """Train one fusion on one question."""
     mmlearn.seed_everything(seed)
-    model = Fused(method, num_classes, names or NAMES)
+    model = Fused(method, num_classes, names, rates)
     task = Classification(label, num_classes)
-    kwargs: dict[str, Any] = {"epochs": 8, "lr": 5e-3, "weight_decay": 0.1, "seed": seed, "progress": False}
+    kwargs: dict[str, Any] = {"epochs": epochs, "lr": 5e-3, "weight_decay": 0.1, "seed": seed, "progress": False}
     fit(model, data["train"], data["valid"], task, batch_size=64, augment=augment, **kwargs)
     return model
 
@@ -292,7 +312,7 @@ def cost(method: str) -> dict[str, float]:
     batch = Batch(data, present).to(mmlearn.device())
     model = Fused(method, 10).to(mmlearn.device()).eval()
     parameters = sum(parameter.numel() for parameter in model.requires_grad_(False).parameters())
-    with FlopCounterMode(display=False) as counter:
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # of other kernels it knows nothing
         model(batch)
     seconds = measure({method: lambda: predict(model, batch)}, repeats=9)[method]["median"]
     return {"parameters": parameters, "flops": counter.get_total_flops() / 256, "ms": 1000 * seconds / 256}
