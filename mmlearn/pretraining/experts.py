@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mmlearn.pretraining.widening import precise
+
 LOG_VARIANCE = 10.0  # largest size of a log-variance that a network may say: beyond, exp would leave bfloat16's sense
 
 
@@ -85,11 +87,6 @@ def log_mixture(code: Tensor, experts: Mapping[str, Gaussian], present: Mapping[
     densities = torch.stack([_or_prior(experts[n], present[n]).log_density(code) for n in names])  # (M, B)
     total = torch.where(there, densities, -torch.inf).logsumexp(dim=0)
     return total - there.sum(dim=0).log()
-
-
-def precise(tensor: Tensor) -> Tensor:
-    """Return a tensor in float32 at least: sums over thousands of values are not for bfloat16."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _or_prior(expert: Gaussian, present: Tensor) -> Gaussian:

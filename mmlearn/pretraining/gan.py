@@ -17,6 +17,7 @@ from torch.nn.functional import relu, softplus
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
+from mmlearn.pretraining.widening import precise
 from mmlearn.runtime import precision, quiet
 
 GanObjective = Literal["minimax", "non-saturating", "wasserstein", "hinge"]
@@ -45,7 +46,7 @@ def discriminator_loss(real: Tensor, fake: Tensor, objective: GanObjective = "hi
     Chapter: pretraining/gan.
     """
     _check_objective(objective)
-    real, fake = _widen(real), _widen(fake)
+    real, fake = precise(real), precise(fake)
     if objective == "wasserstein":
         return fake.mean() - real.mean()
     if objective == "hinge":
@@ -71,7 +72,7 @@ def generator_loss(fake: Tensor, objective: GanObjective = "hinge") -> Tensor:
     Papers: Goodfellow et al. 2014, Arjovsky et al. 2017, Lim & Ye 2017. Chapter: pretraining/gan.
     """
     _check_objective(objective)
-    fake = _widen(fake)
+    fake = precise(fake)
     if objective == "minimax":
         return -softplus(fake).mean()
     if objective == "non-saturating":
@@ -106,7 +107,7 @@ def gradient_penalty(
     share = torch.rand(len(real), *[1] * (real.ndim - 1), generator=generator, device=real.device, dtype=real.dtype)
     between = (share * real.detach() + (1 - share) * fake.detach()).requires_grad_()  # (B, …)
     (slope,) = torch.autograd.grad(discriminator(between).sum(), between, create_graph=True)
-    return (_widen(slope).flatten(1).norm(dim=1) - 1).square().mean()  # (B, …) → (B, K) → (B,)
+    return (precise(slope).flatten(1).norm(dim=1) - 1).square().mean()  # (B, …) → (B, K) → (B,)
 
 
 def train_gan(
@@ -228,11 +229,6 @@ def _learn(optimizer: torch.optim.Optimizer, loss: Tensor, weights: Sequence[Ten
 def _bind(discriminator: nn.Module, asked: list[Tensor]) -> Callable[[Tensor], Tensor]:
     """Return the discriminator as a function of the sample alone."""
     return lambda x: discriminator(x, *asked)
-
-
-def _widen(scores: Tensor) -> Tensor:
-    """Return scores in at least float32: bfloat16 has three digits, too few for a mean or a square root."""
-    return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 
 def _check_objective(objective: str) -> None:

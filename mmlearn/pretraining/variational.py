@@ -16,7 +16,8 @@ from torchmetrics import Metric
 
 from mmlearn.clip import Batch, check_present
 from mmlearn.pretraining.autoencoder import clean
-from mmlearn.pretraining.experts import Gaussian, log_mixture, precise, product_of_experts
+from mmlearn.pretraining.experts import Gaussian, log_mixture, product_of_experts
+from mmlearn.pretraining.widening import precise
 
 
 class GaussianLikelihood(nn.Module):

@@ -11,7 +11,6 @@ import json
 import os
 import signal
 import struct
-import sys
 import tempfile
 import time
 import warnings
@@ -54,6 +53,7 @@ from mmlearn.preprocessing.audio import (
 from mmlearn.preprocessing.image import read_image, resize, to_uint8
 from mmlearn.preprocessing.text import Segmenter, Vocabulary, characters, normalise, pinyin_syllables
 from mmlearn.preprocessing.video import frame_times, probe, read_frames, read_video
+from tests.memory import peak_memory
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="needs an alarm")
 LIMIT = 20  # seconds a row
@@ -790,15 +790,6 @@ def open_in(folder: Path) -> list[str]:
     return [target for target in (os.readlink(name) for name in links if os.path.islink(name)) if str(folder) in target]
 
 
-def peak() -> float:
-    """Return the most memory used so far, in gigabytes, where the system counts it in kilobytes."""
-    if sys.platform != "linux":
-        return 0.0
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-
-
 def name_in_errors(given: Any, folder: Path) -> str:
     if isinstance(given, dict):
         given = given["path"]
@@ -811,7 +802,7 @@ def name_in_errors(given: Any, folder: Path) -> str:
 @pytest.mark.filterwarnings("error::ResourceWarning")
 def test_bad_input(row: Row, folder: Path) -> None:
     given = row.make(folder)
-    before, most = files_in(folder), peak()
+    before, most = files_in(folder), peak_memory()
     for call in row.calls if isinstance(row.calls, tuple) else (row.calls,):
         with nullcontext() if row.as_root else ordinary_user():
             if not isinstance(row.expected, Refused):
@@ -822,7 +813,7 @@ def test_bad_input(row: Row, folder: Path) -> None:
         assert type(caught.value) is row.expected.kind, f"{call}: {caught.type}"  # not one of a library's own
         assert not row.expected.file or name_in_errors(given, folder) in str(caught.value), call
         del caught
-    assert peak() < most + MEMORY, "it took too much memory"
+    assert peak_memory() < most + MEMORY, "it took too much memory"
     assert files_in(folder) == before
     assert not open_in(folder)
 

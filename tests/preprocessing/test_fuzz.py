@@ -24,6 +24,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from tests.memory import peak_memory
+
 CASES = int(os.environ.get("MMLEARN_FUZZ", 0))
 LIMIT = 60  # seconds a case; a busy machine may be slow
 MEMORY = 2.0  # gigabytes that one case may add to the most that was used so far
@@ -185,21 +187,12 @@ def serve() -> None:
             source = io.BytesIO(source.read_bytes())
             source.name = name
         faulthandler.dump_traceback_later(LIMIT, exit=True)
-        before = peak()
+        before = peak_memory()
         answer = outcome(READERS[reader], source, name)
         faulthandler.cancel_dump_traceback_later()
-        if peak() > before + MEMORY:
-            answer = f"it took {peak() - before:.1f} GB of memory ({answer})"
+        if peak_memory() > before + MEMORY:
+            answer = f"it took {peak_memory() - before:.1f} GB of memory ({answer})"
         print(json.dumps(answer), file=answers, flush=True)
-
-
-def peak() -> float:
-    """Return the most memory used so far, in gigabytes, where the system counts it in kilobytes."""
-    if sys.platform != "linux":
-        return 0.0
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 def outcome(reader: Callable[[Any], None], source: Any, name: str) -> str:
