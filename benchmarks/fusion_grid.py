@@ -1,6 +1,6 @@
 """Every fusion on real talking faces in noise: the digit from lips and voice; chapter fusion/choosing, 3 seeds.
 
-Run `python -m benchmarks.fusion_grid PATH-OF-GRID` (about 12 minutes on 2 idle cores); it writes
+Run `python -m benchmarks.fusion_grid PATH-OF-GRID` (about 13 minutes on one core); it writes
 benchmarks/results/fusion_grid.json.
 
 Clips and encoders are those of benchmarks/grid.py; the audio encoder learns from clean sound first, then at all noise
