@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from mmlearn.clip import Batch
-from mmlearn.pretraining.widening import precise
+from mmlearn.nn.widening import precise
 
 
 class Autoencoder(nn.Module):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mmlearn.pretraining.widening import wide
+from mmlearn.nn.widening import wide
 
 OUT = torch.finfo(torch.float32).min / 2  # its exponential is zero; -inf would give NaN where all are left out
 

@@ -11,9 +11,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from mmlearn.nn.widening import wide
 from mmlearn.pretraining.blockwise import two_way_logsumexp
 from mmlearn.pretraining.gathering import gather_all, gather_parts, own_part
-from mmlearn.pretraining.widening import wide
 
 Reduction = Literal["mean", "sum", "none"]
 

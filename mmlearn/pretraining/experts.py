@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mmlearn.pretraining.widening import precise
+from mmlearn.nn.widening import precise
 
 LOG_VARIANCE = 10.0  # largest size of a log-variance that a network may say: beyond, exp would leave bfloat16's sense
 

@@ -17,7 +17,7 @@ from torch.nn.functional import relu, softplus
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
-from mmlearn.pretraining.widening import precise
+from mmlearn.nn.widening import precise
 from mmlearn.runtime import precision, quiet
 
 GanObjective = Literal["minimax", "non-saturating", "wasserstein", "hinge"]

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from mmlearn.clip import Batch, check_present
+from mmlearn.nn.widening import precise
 from mmlearn.pretraining.autoencoder import clean
 from mmlearn.pretraining.experts import Gaussian, log_mixture, product_of_experts
-from mmlearn.pretraining.widening import precise
 
 
 class GaussianLikelihood(nn.Module):

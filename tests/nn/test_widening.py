@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmlearn.pretraining.widening import precise, wide
+from mmlearn.nn.widening import precise, wide
 
 
 @pytest.mark.parametrize(
