@@ -1,16 +1,21 @@
 """What decides whether a clip's three views find one another: chapter pretraining/contrastive over several seeds.
 
 Sentences of two characters, a number and a thing. A fifth of the 120 sentences is held out of training: its clips test
-whether a sentence never seen together is read. Temperature, batch size, repeated sentences and the sigmoid loss are
-varied one at a time; a probe and few-label curves say what an encoder is worth afterwards.
+whether a sentence never seen together is read. Temperature, batch size, what counts as the same, and the sigmoid loss
+are varied one at a time; a probe and few-label curves say what an encoder is worth afterwards.
 
-Run `python -m benchmarks.contrastive` (about 12 minutes on 2 idle cores).
+Run `python -m benchmarks.contrastive` (about 20 minutes of one core). What is finished is kept in
+_build/contrastive.json, and a run that was stopped goes on from there.
 """
 
+import copy
+import json
 import math
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,11 +23,9 @@ from torch import Tensor, nn
 
 import mmlearn
 from benchmarks.report import save, spread
-from mmlearn import Batch, MultimodalModel, collate, fit, predict
+from mmlearn import Batch, collate, fit
 from mmlearn.datasets import HanziClips, grammar
-from mmlearn.finetuning import Classification
 from mmlearn.finetuning.probing import few_labels, linear_probe
-from mmlearn.fusion import ConcatFusion
 from mmlearn.nn import AudioEncoder, TextEncoder, VideoEncoder
 from mmlearn.preprocessing.audio import LogMel
 from mmlearn.preprocessing.text import Vocabulary
@@ -41,11 +44,15 @@ from mmlearn.pretraining.retrieval import (
 SEEDS, MORE_SEEDS = [0, 1, 2], [0, 1, 2, 3, 4]
 SIZES = {"train": 2000, "valid": 200, "test": 600}
 NAMES = ["video", "audio", "text"]
-TEMPERATURES = [0.01, 0.2, 1.0]  # besides 0.07, where the default starts
+TEMPERATURES = [0.01, 0.07, 0.3, 1.0]  # held fixed; by default it is learned, and starts at 0.07
 BATCHES = [16, 64, 256]
-LABELS = [1, 5, 20, 100]
+LABELS = [1, 5, 20, 100]  # a class
 SETTINGS = {"epochs": 6, "batch_size": 64, "lr": 3e-3}
+PAIR_EPOCHS = 20  # picture and sound alone, without words, start slowly
+FINETUNING: dict[str, Any] = {"steps": 150, "batch_size": 32, "lr": {"head": 1e-2, "pretrained": 3e-4, "new": 3e-3}}
 SENTENCES = len(grammar.NUMBERS) * len(grammar.THINGS)
+UNFINISHED = Path(__file__).parents[1] / "_build" / "contrastive.json"
+Scores = dict[str, float]
 
 
 def held_out() -> Tensor:
@@ -94,7 +101,7 @@ def embed(model: ContrastiveModel, batch: Batch, names: list[str]) -> dict[str, 
     return {name: torch.cat([model.embed(name, part) for part in parts]) for name in names}
 
 
-def judge(model: ContrastiveModel, test: Batch, words: tuple[Batch, Tensor]) -> dict[str, float]:
+def judge(model: ContrastiveModel, test: Batch, words: tuple[Batch, Tensor]) -> Scores:
     """Retrieval, zero-shot reading of sentences seen and unseen, and the shape of the space."""
     names = list(model.encoders)
     x, ids = embed(model, test, names), test.labels["sentence"]
@@ -122,17 +129,17 @@ def train(
     vocabulary: Vocabulary,
     seed: int,
     criterion: ContrastiveLoss,
-    label: str | None = "sentence",
+    label: str | None = None,
     names: list[str] = NAMES,
     **changes: float,
 ) -> ContrastiveModel:
-    """A model trained on the sentences that are not held out."""
-    seen = {split: batch[~held_out()[batch.labels["sentence"]]] for split, batch in data.items()}
+    """A model trained on the clips of sentences that are not held out; which say the same it knows by `label` only."""
+    known = {split: batch[~held_out()[batch.labels["sentence"]]] for split, batch in data.items()}
     mmlearn.seed_everything(seed)
     model = build(vocabulary, names, criterion)
-    settings = SETTINGS | changes
-    fit(model, seen["train"], seen["valid"], Contrastive(criterion, label), seed=seed, progress=False, **settings)
-    return model
+    settings: dict[str, Any] = SETTINGS | changes
+    fit(model, known["train"], known["valid"], Contrastive(criterion, label), seed=seed, progress=False, **settings)
+    return model.cpu()
 
 
 def fixed(temperature: float) -> ContrastiveLoss:
@@ -142,80 +149,110 @@ def fixed(temperature: float) -> ContrastiveLoss:
     return criterion
 
 
-def plan() -> list[tuple[str, int, Callable[[], ContrastiveLoss], dict]]:
-    """All runs: name, seed, loss, what is changed."""
-    runs: list[tuple[str, int, Callable[[], ContrastiveLoss], dict]] = []
-    for seed in MORE_SEEDS:
-        runs.append(("default", seed, ContrastiveLoss, {}))
-        runs.append(("picture and sound", seed, ContrastiveLoss, {"names": ["video", "audio"]}))
-    for seed in SEEDS:
-        runs += [(f"temperature {value}", seed, partial(fixed, value), {}) for value in TEMPERATURES]
-        for size in BATCHES:
-            if size != SETTINGS["batch_size"]:
-                runs.append((f"batch {size}", seed, ContrastiveLoss, {"batch_size": size}))
-            runs.append(
-                (f"batch {size}, repeats as negatives", seed, ContrastiveLoss, {"batch_size": size, "label": None})
-            )
-        bias = -math.log(SETTINGS["batch_size"] - 1)  # at the start, one pair of a row is expected to belong together
-        runs.append(("sigmoid", seed, partial(SigmoidLoss, init_bias=bias), {}))
-    return runs
-
-
-def few(data: dict[str, Batch], encoders: dict[str, nn.Module], seed: int) -> dict[str, float]:
-    """How well the written number is read with few labels: by a probe of each encoder, and after finetuning it."""
-    target = {split: data[split].labels["number"] for split in ("train", "test")}
-    scores = {}
-    for name, encoder in encoders.items():
-        x = {split: encode(encoder, data[split]) for split in ("train", "test")}
-        for count in LABELS:
-            chosen = few_labels(target["train"], count, seed)
-            probed = linear_probe(x["train"][chosen], target["train"][chosen], x["test"], target["test"], seed)
-            scores[f"probe, {name}, {count}"] = probed
-            mmlearn.seed_everything(seed)
-            model = MultimodalModel({"video": VideoEncoder()}, ConcatFusion({"video": 128}, 128), nn.Linear(128, 10))
-            model.encoders["video"].load_state_dict(encoder.state_dict())
-            clips, task = data["train"][chosen], Classification("number", 10)
-            epochs = max(4, round(60 / math.ceil(len(clips) / 32)))  # sixty steps, or more
-            fit(model, clips, clips, task, epochs=epochs, lr=1e-3, seed=seed, progress=False)
-            right = predict(model, data["test"]).argmax(dim=1) == target["test"]
-            scores[f"finetuned, {name}, {count}"] = float(right.float().mean())
-    return scores
-
-
 @torch.inference_mode()
 def encode(encoder: nn.Module, batch: Batch) -> Tensor:
     encoder.eval()
     return torch.cat([encoder(batch.data["video"][i : i + 200]) for i in range(0, len(batch), 200)]).clone()
 
 
-def table(rows: list[dict[str, float]]) -> dict[str, dict]:
-    return {name: spread([row[name] for row in rows]) for name in rows[0]}
+def finetune(encoder: nn.Module, is_new: bool, video: Tensor, target: Tensor, seed: int) -> nn.Module:
+    """Encoder and a linear head, trained together on few labels; no clip is spared for choosing anything.
+
+    A pretrained encoder is changed slowly, ten times more slowly than a new one, which needs its full rate.
+    """
+    mmlearn.seed_everything(seed)
+    head = nn.Linear(128, len(grammar.NUMBERS))
+    model = nn.Sequential(copy.deepcopy(encoder), head).train()
+    steps, rates = FINETUNING["steps"], FINETUNING["lr"]
+    slow, fast = rates["new" if is_new else "pretrained"], rates["head"]
+    groups = [{"params": model[0].parameters(), "lr": slow}, {"params": head.parameters(), "lr": fast}]
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, [slow, fast], total_steps=steps)
+    for _ in range(steps):
+        rows = torch.randperm(len(video))[: FINETUNING["batch_size"]]
+        loss = nn.functional.cross_entropy(model(video[rows]), target[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return model.eval()
+
+
+def few(data: dict[str, Batch], encoder: nn.Module, seed: int, is_new: bool = False) -> Scores:
+    """How well the written number is read with few labels: by a probe of an encoder, and after finetuning it."""
+    target = {split: data[split].labels["number"] for split in ("train", "test")}
+    x, scores = {split: encode(encoder, data[split]) for split in ("train", "test")}, {}
+    for count in LABELS:
+        chosen = few_labels(target["train"], count, seed)
+        y = target["train"][chosen]
+        scores[f"probe, {count}"] = linear_probe(x["train"][chosen], y, x["test"], target["test"], seed)
+        tuned = finetune(encoder, is_new, data["train"].data["video"][chosen], y, seed)
+        right = encode(tuned, data["test"]).argmax(dim=1) == target["test"]
+        scores[f"finetuned, {count}"] = float(right.float().mean())
+    return scores
+
+
+def plan() -> dict[str, tuple[list[int], Callable[[], ContrastiveLoss], dict[str, Any]]]:
+    """Name of a run → seeds, loss, what is changed. By default no label is used, each clip is like itself only."""
+    same, longer = {"label": "sentence"}, max(BATCHES) // SETTINGS["batch_size"] * SETTINGS["epochs"]
+    runs: dict[str, tuple[list[int], Callable[[], ContrastiveLoss], dict[str, Any]]] = {
+        "default": (MORE_SEEDS, ContrastiveLoss, {}),
+        "picture and sound": (MORE_SEEDS, ContrastiveLoss, {"names": ["video", "audio"], "epochs": PAIR_EPOCHS}),
+    }
+    for size in BATCHES:
+        runs[f"batch {size}, repeats known"] = (SEEDS, ContrastiveLoss, {"batch_size": size} | same)
+        if size != SETTINGS["batch_size"]:
+            runs[f"batch {size}"] = (SEEDS, ContrastiveLoss, {"batch_size": size})
+    for value in TEMPERATURES:
+        runs[f"temperature {value}"] = (SEEDS, partial(fixed, value), {})
+    bias = -math.log(SETTINGS["batch_size"] - 1)  # at the start, one pair of a row is expected to belong together
+    runs["sigmoid"] = (SEEDS, partial(SigmoidLoss, init_bias=bias), {})
+    many = {"batch_size": max(BATCHES), "epochs": longer}  # as many steps as the default takes
+    runs[f"batch {max(BATCHES)}, longer, repeats known"] = (SEEDS, ContrastiveLoss, many | same)
+    runs[f"batch {max(BATCHES)}, longer"] = (SEEDS, ContrastiveLoss, many)
+    return runs
 
 
 def main() -> None:
     data, vocabulary = load()
-    words, rows, encoders = prompts(vocabulary), {}, {seed: {} for seed in MORE_SEEDS}
-    for name, seed, criterion, changes in plan():
-        start = time.perf_counter()
-        model = train(data, vocabulary, seed, criterion(), **changes)
-        rows.setdefault(name, []).append(judge(model, data["test"], words))
-        if name in ("default", "picture and sound"):
-            encoders[seed][name] = model.encoders["video"]
-        seconds = time.perf_counter() - start
-        print(f"{name:32} seed {seed}  R@1 {rows[name][-1]['recall']:.3f}  {seconds:5.1f} s", flush=True)
-    labels = []
-    for seed in MORE_SEEDS:
-        mmlearn.seed_everything(seed)
-        encoders[seed]["from scratch"] = VideoEncoder()
-        labels.append(few(data, encoders[seed], seed))
-        print(f"few labels, seed {seed}:", {name: round(value, 3) for name, value in labels[-1].items()}, flush=True)
-    finish({name: table(part) for name, part in rows.items()}, table(labels))
-
-
-def finish(runs: dict[str, dict], labels: dict[str, dict]) -> None:
+    words, runs = prompts(vocabulary), plan()
     settings = {"sizes": SIZES, "held_out": int(held_out().sum()), "sentences": SENTENCES, **SETTINGS}
-    about = {"seeds": SEEDS, "more_seeds": MORE_SEEDS, "settings": settings, "temperatures": TEMPERATURES}
-    save("contrastive", about | {"batches": BATCHES, "labels": LABELS, "runs": runs, "few_labels": labels})
+    about = {"seeds": SEEDS, "more_seeds": MORE_SEEDS, "settings": settings, "finetuning": FINETUNING}
+    about |= {"temperatures": TEMPERATURES, "batches": BATCHES, "labels": LABELS}
+    about["changes"] = {name: changes for name, (_, _, changes) in runs.items()}
+    done = json.loads(UNFINISHED.read_text()) if UNFINISHED.exists() else {}
+    rows: dict[str, dict[str, Scores]] = done["rows"] if done.get("about") == about else {}
+
+    def keep(name: str, seed: int, make: Callable[[], Scores]) -> None:
+        """Run one seed, unless a run that was stopped has done it; write what is done so far."""
+        if str(seed) in rows.setdefault(name, {}):
+            return
+        start = time.process_time()
+        rows[name][str(seed)] = make()
+        UNFINISHED.parent.mkdir(exist_ok=True)
+        whole = UNFINISHED.with_suffix(".new")
+        whole.write_text(json.dumps({"about": about, "rows": rows}))
+        whole.replace(UNFINISHED)  # at once: never half a file
+        shown = {key: round(value, 3) for key, value in rows[name][str(seed)].items()}
+        print(f"{name}, seed {seed}, {time.process_time() - start:.0f} s:", shown, flush=True)
+
+    def one(seed: int, criterion: Callable[[], ContrastiveLoss], changes: dict[str, Any], labels: bool) -> Scores:
+        model = train(data, vocabulary, seed, criterion(), **changes)
+        return judge(model, data["test"], words) | (few(data, model.encoders["video"], seed) if labels else {})
+
+    def scratch(seed: int) -> Scores:
+        mmlearn.seed_everything(seed)
+        return few(data, VideoEncoder(), seed, is_new=True)
+
+    for seed in MORE_SEEDS:
+        keep("from scratch", seed, partial(scratch, seed))
+    for name, (seeds, criterion, changes) in runs.items():
+        for seed in seeds:
+            keep(name, seed, partial(one, seed, criterion, changes, seeds == MORE_SEEDS))
+    table = {name: {key: spread([row[key] for row in by_seed.values()]) for key in next(iter(by_seed.values()))}
+             for name, by_seed in rows.items()}  # fmt: skip
+    save("contrastive", about | {"runs": table}, peers=["scikit-learn"])
+    UNFINISHED.unlink()
 
 
 if __name__ == "__main__":

@@ -1,21 +1,32 @@
 """Everything that this course claims about speed on a GPU, beside its peers, in one call of at most nine minutes.
 
-First numerics: what runs in bfloat16 must agree with float32 before anything is timed. Then, in one process on one
-card: the dual encoder of CLIP ViT-B/16 against transformers' and open_clip's, the video masked autoencoder against
-transformers' VideoMAE, the contrastive loss alone against open_clip's, log-mel against librosa, augmentation against
-OpenCV. A peer that cannot be imported is left out, and the table says so.
+First numerics: what runs in bfloat16 must agree with float32 before anything is timed; a part that does not agree is
+not timed. Then, in one process on one card: the contrastive loss alone against open_clip's, log-mel against librosa and
+augmentation against OpenCV, the dual encoder of CLIP ViT-B/16 against transformers' and open_clip's, the video masked
+autoencoder against transformers' VideoMAE. A peer that cannot be imported is left out, and a line says so.
 
-Run `python -m benchmarks.gpu` on a machine with a GPU; it writes benchmarks/results/gpu.json. `--smoke` runs the same
-code with tiny sizes on any machine and writes nothing; `--only loss` runs one part.
+Run `python -m benchmarks.gpu` on a machine with a GPU; it writes benchmarks/results/gpu.json, or gpu.json in the folder
+`--out`. Each row is written as soon as it is there: what fails or runs out of time later costs the rest nothing.
+`--smoke` runs the same code with tiny sizes on any machine and writes nothing; `--only loss` runs one part. Where there
+is no git, name the commit by `--commit`.
 """
 
 import argparse
+import datetime
+import gc
 import importlib.util
+import json
 import math
+import os
+import platform
 import statistics
+import subprocess
+import threading
 import time
 import traceback
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,25 +36,89 @@ from torch.nn.functional import cross_entropy, normalize
 from torch.utils.flop_counter import FlopCounterMode
 
 import mmlearn
-from benchmarks.gpu_models import FULL, SMOKE, Contender, Sizes, dual_encoders, there, videomae
-from benchmarks.report import save
+from benchmarks import gpu_masked
+from benchmarks.gpu_models import (
+    FULL,
+    SMOKE,
+    Contender,
+    DualEncoder,
+    Sizes,
+    compare_precisions,
+    compiler,
+    dual_encoders,
+    inputs_of,
+    there,
+    videomae,
+)
+from benchmarks.report import RESULTS
 from mmlearn.nn import Transformer
 from mmlearn.preprocessing.audio import LogMel
 from mmlearn.pretraining.contrastive import info_nce
 
-LIMIT = 540  # seconds for the whole call; a part that would begin later is left out
-PEERS = ["transformers", "open_clip_torch", "librosa", "opencv-python", "torchvision"]
-GOALS = {
-    "contrastive, times the better peer": 1.2,
-    "contrastive, share of ceiling": 0.49,
-    "video masked, times transformers": 2.7,
-    "video masked, share of ceiling": 0.48,
-    "loss at 32,768, part of ClipLoss's time": 0.3,
-    "loss at 32,768, part of ClipLoss's memory": 0.02,
-    "loss at 262,144, seconds": 1.0,
-    "loss at 262,144, GB": 2.5,
-    "log-mel and augmentation, times the CPU": 20,
+LIMIT = 525  # seconds; then the program ends with what it has
+LAST_START = 460  # seconds after which no new row begins: compiling and timing a large model takes about a minute
+PACKAGES = ["torch", "triton", "torchaudio", "torchvision", "numpy", "accelerate", "transformers", "open_clip_torch"]
+PACKAGES += ["librosa", "opencv-python", "opencv-python-headless"]
+GOALS = {  # name → at least (+1) or at most (-1), and what
+    "contrastive, times the better peer": (1, 1.2),
+    "contrastive, share of ceiling": (1, 0.49),
+    "video masked, times transformers, batch 64": (1, 2.7),
+    "video masked, times transformers, batch 256": (1, 2.7),
+    "video masked, share of ceiling, batch 64": (1, 0.48),
+    "video masked, share of ceiling, batch 256": (1, 0.48),
+    "loss at 32,768, part of ClipLoss's time": (-1, 0.3),
+    "loss at 32,768, part of ClipLoss's memory": (-1, 0.02),
+    "loss at 262,144, seconds": (-1, 1.0),
+    "loss at 262,144, GB": (-1, 2.5),
+    "log-mel, times librosa": (1, 20.0),
+    "augmentation, times OpenCV": (1, 20.0),
 }
+
+
+class Record:
+    """What was found so far. It is written after every row, whole or not at all."""
+
+    def __init__(self, path: Path | None, about: dict[str, Any]) -> None:
+        self.path, self.start = path, time.perf_counter()
+        self.rows: dict[str, Any] = {}
+        self.reached: dict[str, float] = {}
+        self.failed: dict[str, str] = {}
+        self.about = about | {"complete": False}
+
+    def seconds(self) -> float:
+        """Return the time since the start."""
+        return time.perf_counter() - self.start
+
+    def attempt(self, name: str, call: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
+        """Return and keep what a call returns; None where it fails, or where no time is left to begin."""
+        if self.seconds() > LAST_START:
+            self.failed[name] = "no time left"
+        else:
+            try:
+                self.rows[name] = call()
+            except ImportError as error:
+                self.failed[name] = f"left out: {error}"
+            except Exception:  # one row's failure must not cost the others their turn on the card
+                self.failed[name] = traceback.format_exc()
+        if name in self.failed:
+            print(f"{name}: {self.failed[name]}", flush=True)
+        self.write()
+        return self.rows.get(name)
+
+    def reach(self, name: str, value: float) -> None:
+        """Keep a number that a goal is set for."""
+        self.reached[name] = value
+        self.write()
+
+    def write(self) -> None:
+        """Write all of it, if there is a file."""
+        if self.path is None:
+            return
+        goals = {name: {"at least" if sign > 0 else "at most": goal} for name, (sign, goal) in GOALS.items()}
+        found = {"seconds": self.seconds(), "goals": goals, "reached": self.reached, "failed": self.failed}
+        part = self.path.with_suffix(".part")
+        part.write_text(json.dumps(self.about | found | {"rows": self.rows}, indent=1) + "\n", encoding="utf-8")
+        os.replace(part, self.path)
 
 
 def wait() -> None:
@@ -69,14 +144,10 @@ def autocast() -> torch.autocast:
     return torch.autocast(mmlearn.device().type, dtype=torch.bfloat16)
 
 
-def backend() -> str:
-    """The compiler that is timed; on a CPU only whether it would take the model."""
-    return "inductor" if mmlearn.device().type == "cuda" else "eager"
-
-
 def forget() -> None:
     """Start from an empty card and an empty compiler."""
     torch._dynamo.reset()
+    gc.collect()  # compiled models stand in cycles of references
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -104,39 +175,51 @@ def distance(x: Tensor, reference: Tensor) -> float:
     return float((x.double() - reference.double()).norm() / reference.double().norm())
 
 
-def check_numerics(sizes: Sizes) -> dict[str, float]:
-    """What is allowed: bfloat16 keeps 8 bits, so single numbers are off by 0.4 %; sums of many by a few times that."""
+def check_loss(sizes: Sizes) -> dict[str, float]:
+    """Compare value and gradients with float64's. In float32 they agree to four digits.
+
+    In bfloat16, which keeps 8 bits, a logit of 5 is off by up to 0.01: so much are its exponential and the gradient.
+    """
     device, found = mmlearn.device(), {}
     torch.manual_seed(0)
+    rows = min(sizes.loss_batches[0], 4096)
+    a, b = (normalize(torch.randn(rows, 512, device=device), dim=1) for _ in range(2))
+    b = normalize(a + 3 * b, dim=1)  # partners are alike, but not so much that gradients are differences of equals
+    exact = loss_and_gradients(a.double(), b.double(), None)
+    for kind, allowed in (("float32", 1e-4), ("bfloat16", 0.03)):
+        for block in sizes.blocks:
+            with torch.autocast(device.type, torch.bfloat16, enabled=kind == "bfloat16"):
+                results = loss_and_gradients(a, b, block)
+            for part, x, y in zip(("value", "a", "b", "scale"), results, exact, strict=True):
+                off = float((x - y).abs()) if part == "value" else distance(x, y)
+                found[f"{kind}, block {block}, {part}"] = off
+                assert off < allowed, (kind, block, part, off)
+    return found
+
+
+def check_dual(sizes: Sizes) -> dict[str, float]:
+    """Compare the attention block, with and without masks and RoPE, and the dual encoder's loss and gradients."""
+    device, found = mmlearn.device(), {}
+    torch.manual_seed(0)
+    sizes = sizes._replace(vision=sizes.vision | {"depth": 2}, words=sizes.words | {"depth": 2})  # compiles sooner
     for name, settings in {"transformer": {}, "transformer with RoPE": {"rope": True}}.items():
-        model = Transformer(**sizes.vision | {"depth": 2}, **settings).to(device)
+        model = Transformer(**sizes.vision, **settings).to(device)
         x = torch.randn(4, 50, sizes.vision["dim"], device=device)
         mask = torch.arange(50, device=device) < torch.tensor([[50], [30], [7], [50]], device=device)
         for title, real in {name: None, f"{name}, masked": mask}.items():
             with torch.no_grad():
                 exact = model(x, real)
-            quick = torch.compile(model, fullgraph=True, backend=backend())
+            quick = torch.compile(model, fullgraph=True, backend=compiler())
             with torch.no_grad(), autocast():
                 rough = quick(x, real)
             keep = slice(None) if real is None else real
             found[title] = distance(rough[keep], exact[keep])
             assert found[title] < 0.03, (title, found[title])
-    rows = min(sizes.loss_batches[0], 4096)
-    a, b = (normalize(torch.randn(rows, 512, device=device), dim=1) for _ in range(2))
-    b = normalize(a + b, dim=1)  # partners are alike
-    exact = loss_and_gradients(a.double(), b.double(), None)
-    for title, inputs, allowed in (("loss, float32", (a, b), 1e-4), ("loss, bfloat16", (a, b), 0.02)):
-        for block in sizes.blocks:
-            if "bfloat16" in title:
-                with autocast():
-                    results = loss_and_gradients(*inputs, block)
-            else:
-                results = loss_and_gradients(*inputs, block)
-            for part, x, y in zip(("value", "a", "b", "scale"), results, exact, strict=True):
-                off = float((x - y).abs()) if part == "value" else distance(x, y)  # near zero, a part says nothing
-                found[f"{title}, block {block}, {part}"] = off
-                assert off < allowed, (title, block, part, off)
-    return found
+    return found | compare_precisions(DualEncoder(sizes).to(device), inputs_of(sizes, 8))
+
+
+def check_video(sizes: Sizes) -> dict[str, float]:
+    return compare_precisions(*gpu_masked.shallow(sizes is SMOKE))
 
 
 def loss_and_gradients(a: Tensor, b: Tensor, block_size: int | None) -> list[Tensor]:
@@ -167,7 +250,7 @@ def training_step(contender: Contender, batch: int, limit: float) -> dict[str, A
         loss_of(model, contender.make(2)).backward()
     flops = counter.get_total_flops() / 2
     optimizer.zero_grad(set_to_none=True)
-    runner: Any = torch.compile(model, backend=backend())
+    runner: Any = torch.compile(model, backend=compiler())
     inputs = contender.make(batch)
 
     def step() -> Tensor:
@@ -193,7 +276,7 @@ def training_step(contender: Contender, batch: int, limit: float) -> dict[str, A
         "share_of_ceiling": flops * batch / median / limit,
         "memory_gb": peak() / 2**30,
         "seconds_to_compile": compiled,
-        "first_loss": float(loss),
+        "first_loss": float(loss.detach()),
     }
     print(
         f"{contender.name:34} batch {batch:4} {row['samples_per_second']:9.1f} samples/s {row['tflops']:7.1f} TFLOP/s "
@@ -203,38 +286,36 @@ def training_step(contender: Contender, batch: int, limit: float) -> dict[str, A
     return row
 
 
-def contrastive(sizes: Sizes, limit: float) -> dict[str, Any]:
-    rows = {c.name: training_step(c, sizes.batch, limit) for c in dual_encoders(sizes)}
-    ours = rows["mmlearn"]
-    peers = [row["samples_per_second"] for name, row in rows.items() if name != "mmlearn"]
-    goals = {"contrastive, share of ceiling": ours["share_of_ceiling"]}
-    if peers:
-        goals["contrastive, times the better peer"] = ours["samples_per_second"] / max(peers)
-    return {"rows": rows, "reached": goals}
+def contrastive(sizes: Sizes, limit: float, record: Record) -> None:
+    rows = {}
+    for one in dual_encoders(sizes):
+        rows[one.name] = record.attempt(
+            f"contrastive, {one.name}", lambda one=one: training_step(one, sizes.batch, limit)
+        )
+    ours = rows.pop("mmlearn")
+    peers = [row["samples_per_second"] for row in rows.values() if row]
+    if ours:
+        record.reach("contrastive, share of ceiling", ours["share_of_ceiling"])
+    if ours and peers:
+        record.reach("contrastive, times the better peer", ours["samples_per_second"] / max(peers))
 
 
-def video_masked(sizes: Sizes, limit: float) -> dict[str, Any]:
+def video_masked(sizes: Sizes, limit: float, record: Record) -> None:
     """VideoMAE-base's pretraining step, 16 × 224², 90 % masked; ours is built by `benchmarks.gpu_masked`."""
-    contenders = []
-    if importlib.util.find_spec("benchmarks.gpu_masked") is not None:
-        from benchmarks import gpu_masked
-
-        gpu_masked.check(sizes is SMOKE)  # numerics first
-        contenders.append(Contender("mmlearn", *gpu_masked.contender(sizes is SMOKE)))
-    else:
-        print("benchmarks.gpu_masked does not exist yet: left out", flush=True)
+    contenders = [Contender("mmlearn", *gpu_masked.contender(sizes is SMOKE))]
     if there("transformers"):
         contenders.append(videomae(sizes))
-    rows = {f"{c.name}, {batch}": training_step(c, batch, limit) for batch in sizes.video_batches for c in contenders}
-    reached = {}
     for batch in sizes.video_batches:
-        ours, peer = rows.get(f"mmlearn, {batch}"), rows.get(f"transformers, {batch}")
+        rows = {}
+        for one in contenders:
+            name = f"video masked, {one.name}, batch {batch}"
+            rows[one.name] = record.attempt(name, lambda one=one, batch=batch: training_step(one, batch, limit))
+        ours, peer = rows["mmlearn"], rows.get("transformers")
         if ours:
-            reached[f"video masked, share of ceiling, batch {batch}"] = ours["share_of_ceiling"]
+            record.reach(f"video masked, share of ceiling, batch {batch}", ours["share_of_ceiling"])
         if ours and peer:
             times = ours["samples_per_second"] / peer["samples_per_second"]
-            reached[f"video masked, times transformers, batch {batch}"] = times
-    return {"rows": rows, "reached": reached}
+            record.reach(f"video masked, times transformers, batch {batch}", times)
 
 
 # --- the loss alone ---------------------------------------------------------------------------------------------------
@@ -242,7 +323,7 @@ def video_masked(sizes: Sizes, limit: float) -> dict[str, Any]:
 
 def clip_loss() -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """open_clip's loss, or the same two cross-entropies written out."""
-    if there("open_clip"):
+    if importlib.util.find_spec("open_clip"):
         import open_clip
 
         return open_clip.ClipLoss()
@@ -254,8 +335,8 @@ def clip_loss() -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     return plain
 
 
-def time_loss(criterion: Callable[[Tensor, Tensor, Tensor], Tensor], size: int) -> dict[str, float] | None:
-    """Milliseconds of forward and backward, and GB beside the inputs and their gradients; None: out of memory."""
+def time_loss(criterion: Callable[[Tensor, Tensor, Tensor], Tensor], size: int, limit: float) -> dict[str, Any]:
+    """Milliseconds of forward and backward, and GB beside the inputs and their gradients."""
     forget()
     device = mmlearn.device()
     torch.manual_seed(0)
@@ -271,114 +352,153 @@ def time_loss(criterion: Callable[[Tensor, Tensor, Tensor], Tensor], size: int) 
     try:
         step()
         base = taken()  # inputs and gradients
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()  # what compiling took is not counted
         times = seconds(step, repeats=5, warm=1)
     except torch.OutOfMemoryError:
-        return None
-    return {"milliseconds": 1000 * statistics.median(times), "gb": (peak() - base) / 2**30}
+        return {"out_of_memory": True}
+    products = 4 * 2 * size**2 * 512 / limit
+    row = {"milliseconds": 1000 * statistics.median(times), "spread": 1000 * (max(times) - min(times))}
+    return row | {"gb": max(0, peak() - base) / 2**30, "milliseconds_of_four_products": 1000 * products}
 
 
-def loss_alone(sizes: Sizes, limit: float) -> dict[str, Any]:
-    rows: dict[str, Any] = {}
-    peer = clip_loss()
+def loss_alone(sizes: Sizes, limit: float, record: Record) -> None:
+    peer, fits = clip_loss(), {}
+    record.about["ClipLoss"] = "open_clip's" if there("open_clip") else "the same two cross-entropies, written out"
     for size in [*sizes.loss_batches, sizes.longest]:
-        blocks = sizes.blocks if size != sizes.longest else sizes.blocks[:2]
-        calls = {"ClipLoss": peer} if size != sizes.longest else {}
-        for block in blocks:
+        long = size == sizes.longest
+        calls = {} if long else {"ClipLoss": peer}
+        for block in sizes.blocks[:2] if long else sizes.blocks:
             calls[f"blocks of {block}"] = lambda a, b, scale, n=block: info_nce(a, b, scale, block_size=n)
-        for name, criterion in calls.items():
-            row = rows[f"{name}, {size}"] = time_loss(criterion, size)
-            shown = "out of memory" if row is None else f"{row['milliseconds']:9.2f} ms {row['gb']:7.2f} GB"
-            products = 4 * 2 * size**2 * 512 / limit * 1000
-            print(f"{name:18} at {size:7}: {shown}   (four products: {products:.2f} ms)", flush=True)
-    reached = {}
+        for name, call in calls.items():
+            title = f"loss, {name}, {size}"
+            row = record.attempt(title, lambda call=call, size=size: time_loss(call, size, limit))
+            if row and "milliseconds" in row:
+                fits[name, size] = row
+                shown = f"{row['milliseconds']:9.2f} ms {row['gb']:7.2f} GB, "
+                shown += f"four products alone {row['milliseconds_of_four_products']:.2f} ms"
+            else:
+                shown = "out of memory" if row else "failed"
+            print(f"{name:18} at {size:7}: {shown}", flush=True)
     size = sizes.loss_batches[-1]
-    ours = min((rows[f"blocks of {n}, {size}"] for n in sizes.blocks), key=lambda row: row["milliseconds"])
-    theirs = rows[f"ClipLoss, {size}"]
-    if theirs:
-        reached[f"loss at {size:,}, part of ClipLoss's time"] = ours["milliseconds"] / theirs["milliseconds"]
-        reached[f"loss at {size:,}, part of ClipLoss's memory"] = ours["gb"] / max(theirs["gb"], 1e-9)
-    long = [row for n in sizes.blocks[:2] if (row := rows[f"blocks of {n}, {sizes.longest}"])]
-    if long:
-        best = min(long, key=lambda row: row["milliseconds"])
-        reached[f"loss at {sizes.longest:,}, seconds"] = best["milliseconds"] / 1000
-        reached[f"loss at {sizes.longest:,}, GB"] = best["gb"]
-    return {"rows": rows, "reached": reached}
+    ours = [row for (name, n), row in fits.items() if n == size and name != "ClipLoss"]
+    if ours and ("ClipLoss", size) in fits:
+        best, theirs = min(ours, key=lambda row: row["milliseconds"]), fits["ClipLoss", size]
+        record.reach(f"loss at {size:,}, part of ClipLoss's time", best["milliseconds"] / theirs["milliseconds"])
+        record.reach(f"loss at {size:,}, part of ClipLoss's memory", best["gb"] / max(theirs["gb"], 1e-9))
+    if long_rows := [row for (_, n), row in fits.items() if n == sizes.longest]:
+        best = min(long_rows, key=lambda row: row["milliseconds"])
+        record.reach(f"loss at {sizes.longest:,}, seconds", best["milliseconds"] / 1000)
+        record.reach(f"loss at {sizes.longest:,}, GB", best["gb"])
 
 
 # --- preprocessing ----------------------------------------------------------------------------------------------------
 
 
-def preprocessing(sizes: Sizes, limit: float) -> dict[str, Any]:
-    """Log-mel and augmentation on the card against librosa and OpenCV on this machine's CPU, after their scripts."""
+def time_log_mel(sizes: Sizes) -> dict[str, Any]:
+    from benchmarks.log_mel import RATE, with_librosa
+
+    audio = np.random.default_rng(0).normal(0, 0.1, (sizes.sounds, RATE)).astype(np.float32)
+    log_mel, x = LogMel().to(mmlearn.device()), torch.from_numpy(audio).to(mmlearn.device())
+    difference = float((log_mel(x).cpu() - torch.from_numpy(with_librosa(audio))).abs().max())
+    assert difference < 1e-3, difference
+    ours, theirs = seconds(lambda: log_mel(x)), seconds(lambda: with_librosa(audio), repeats=3, warm=1)
+    row = {"milliseconds": 1000 * statistics.median(ours), "librosa_milliseconds": 1000 * statistics.median(theirs)}
+    return row | {"difference": difference}
+
+
+def time_augmentation(sizes: Sizes) -> dict[str, Any]:
+    from benchmarks import augmentation
+
     rng = np.random.default_rng(0)
-    reached: dict[str, float] = {}
-    rows: dict[str, Any] = {}
-    if there("librosa"):
-        from benchmarks.log_mel import RATE, with_librosa
-
-        audio = rng.normal(0, 0.1, (sizes.sounds, RATE)).astype(np.float32)
-        log_mel, x = LogMel().to(mmlearn.device()), torch.from_numpy(audio).to(mmlearn.device())
-        difference = float((log_mel(x).cpu() - torch.from_numpy(with_librosa(audio))).abs().max())
-        assert difference < 1e-3, difference
-        ours, theirs = seconds(lambda: log_mel(x)), seconds(lambda: with_librosa(audio), repeats=3, warm=1)
-        reached["log-mel, times librosa"] = statistics.median(theirs) / statistics.median(ours)
-        rows["log-mel"] = {"milliseconds": 1000 * statistics.median(ours), "difference": difference}
-    if there("cv2"):
-        from benchmarks import augmentation
-
-        arrays = list(rng.integers(0, 256, (sizes.sounds, 16, 128, 128, 3), dtype=np.uint8))
-        augmentation.CLIPS = sizes.sounds
-        rows["augmentation"] = augmentation.one_round(augmentation.LIGHT, arrays)
-        reached["augmentation, times OpenCV"] = rows["augmentation"]["ratios"]["OpenCV, frame by frame"]
-    return {"rows": rows, "reached": reached}
+    augmentation.CLIPS = sizes.sounds
+    return augmentation.one_round(
+        augmentation.LIGHT, list(rng.integers(0, 256, (sizes.sounds, 16, 128, 128, 3), dtype=np.uint8))
+    )
 
 
-PARTS = {"loss": loss_alone, "contrastive": contrastive, "video": video_masked, "preprocessing": preprocessing}
+def preprocessing(sizes: Sizes, limit: float, record: Record) -> None:
+    """Log-mel and augmentation on the card against librosa and OpenCV on this machine's CPU, after their scripts."""
+    if there("librosa") and (row := record.attempt("log-mel", lambda: time_log_mel(sizes))):
+        record.reach("log-mel, times librosa", row["librosa_milliseconds"] / row["milliseconds"])
+    if there("cv2") and (row := record.attempt("augmentation", lambda: time_augmentation(sizes))):
+        record.reach("augmentation, times OpenCV", row["ratios"]["OpenCV, frame by frame"])
+
+
+PARTS = {"loss": loss_alone, "preprocessing": preprocessing, "contrastive": contrastive, "video": video_masked}
+CHECKS = {"loss": check_loss, "contrastive": check_dual, "video": check_video}  # preprocessing compares as it times
+
+
+def about_this_run(commit: str | None) -> dict[str, Any]:
+    """Date, commit, card and versions; asked first, so that no lack of git costs what was measured."""
+    if commit is None:
+        try:
+            asked = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True)
+            commit = asked.stdout.strip() or "unknown"
+        except OSError:
+            commit = "unknown"
+    card = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {platform.machine()}"
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    date = datetime.date.today().isoformat()
+    return {"date": date, "commit": commit, "device": card, "python": platform.python_version(), "versions": found}
+
+
+def stop() -> None:
+    """End the program: everything found is written already, and what runs now may never look at the clock."""
+    print(f"stopped after {LIMIT} s, with what was found so far", flush=True)
+    os._exit(1)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smoke", action="store_true", help="tiny sizes, nothing is written")
-    parser.add_argument("--only", choices=[*PARTS], nargs="*", default=[*PARTS], help="these parts")
+    parser.add_argument("--only", choices=[*PARTS], nargs="+", default=[*PARTS], help="these parts")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for gpu.json")
+    parser.add_argument("--commit", help="what the results are of; by default git is asked")
     arguments = parser.parse_args()
     if not arguments.smoke and not torch.cuda.is_available():
         parser.error("no GPU here; --smoke runs the same code with tiny sizes")
-    start, sizes = time.perf_counter(), SMOKE if arguments.smoke else FULL
+    watch = threading.Timer(LIMIT, stop)
+    watch.daemon = True
+    watch.start()
+    sizes = SMOKE if arguments.smoke else FULL
+    record = Record(None if arguments.smoke else arguments.out / "gpu.json", about_this_run(arguments.commit))
     torch.set_float32_matmul_precision("highest")
-    numerics = check_numerics(sizes)
-    print(f"numerics: {len(numerics)} comparisons with float32 passed, {time.perf_counter() - start:.0f} s", flush=True)
+    agreed = []
+    for name in arguments.only:
+        check = CHECKS.get(name)
+        if check is None or record.attempt(f"numerics, {name}", lambda check=check: check(sizes)):
+            agreed.append(name)
+        forget()
+    print(f"numerics agree for {', '.join(agreed) or 'nothing'}: {record.seconds():.0f} s", flush=True)
     torch.set_float32_matmul_precision("high")
     limit = ceiling(sizes)
+    record.about["ceiling_tflops"] = limit / 1e12
     print(f"a product of {sizes.square}² in bfloat16: {limit / 1e12:.1f} TFLOP/s", flush=True)
-    results: dict[str, Any] = {"ceiling_tflops": limit / 1e12, "numerics": numerics, "goals": GOALS, "failed": {}}
-    for name in arguments.only:
-        if time.perf_counter() - start > LIMIT:
-            results["failed"][name] = "no time left"
-            continue
+    for name in agreed:
         try:
-            results[name] = PARTS[name](sizes, limit)
-        except Exception:  # one part's failure must not cost the others their turn on the card
-            results["failed"][name] = traceback.format_exc()
-            print(results["failed"][name], flush=True)
-        print(f"-- {name}: {time.perf_counter() - start:.0f} s since the start", flush=True)
-    reached = {key: value for name in PARTS for key, value in results.get(name, {}).get("reached", {}).items()}
-    for key, value in reached.items():
-        print(f"{key:55} {value:9.3f}")
-    results["seconds"] = time.perf_counter() - start
+            PARTS[name](sizes, limit, record)
+        except Exception:  # building the contenders, or reading their rows
+            record.failed[name] = traceback.format_exc()
+            print(record.failed[name], flush=True)
+        print(f"-- {name}: {record.seconds():.0f} s since the start", flush=True)
+    for key, value in record.reached.items():
+        sign, goal = GOALS.get(key, (0, math.nan))
+        verdict = (
+            f"goal {goal}: {'met' if sign * value >= sign * goal else 'MISSED'}" if sign and not arguments.smoke else ""
+        )
+        print(f"{key:55} {value:9.3f} {verdict}")
+    record.about["complete"] = not record.failed
+    record.write()
+    watch.cancel()
     if arguments.smoke:
-        assert not results["failed"], list(results["failed"])
-        assert all(math.isfinite(value) for value in reached.values())
-        return
-    save("gpu", results | {"reached": reached}, [name for name in PEERS if installed(name)])
-
-
-def installed(distribution: str) -> bool:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return bool(version(distribution))
-    except PackageNotFoundError:
-        return False
+        assert not record.failed, list(record.failed)
+        assert record.reached and all(math.isfinite(value) for value in record.reached.values())
 
 
 if __name__ == "__main__":

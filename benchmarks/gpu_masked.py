@@ -56,24 +56,11 @@ def contender(
     return lambda: Pretraining(**settings), make, lambda model, inputs: model(*inputs)
 
 
-def check(smoke: bool) -> None:
-    """Loss and gradients of the compiled model in bfloat16 must be those of the plain one in float32."""
+def shallow(smoke: bool) -> tuple[nn.Module, tuple[Tensor, Split]]:
+    """Return the model with fewer layers, for a check of its numerics, with frames and what to hide of them."""
     device, settings = mmlearn.device(), SMOKE if smoke else FULL
+    size = settings["size"] if smoke else {"dim": 768, "depth": 2, "num_heads": 12}
     torch.manual_seed(0)
-    model = Pretraining(**settings).to(device)
+    model = Pretraining(**settings | {"size": size, "decoder": settings["decoder"] | {"depth": 1}}).to(device)
     video = torch.rand(2, 3, *settings["shape"], device=device)
-    split = tube_masking(2, model.model.encoder.embed.grid, device=device)
-    exact = model(video, split)
-    exact.backward()
-    wanted = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-    model.zero_grad(set_to_none=True)
-    backend = "inductor" if device.type == "cuda" else "aot_eager"
-    with torch.autocast(device.type, dtype=torch.bfloat16):
-        rough = torch.compile(model, fullgraph=True, backend=backend)(video, split)
-    rough.backward()
-    assert abs(float(rough - exact)) < 0.01 * float(exact), (float(rough), float(exact))
-    found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    assert found.keys() == wanted.keys()
-    error = sum(float((found[name] - wanted[name]).square().sum()) for name in wanted)
-    error /= sum(float(gradient.square().sum()) for gradient in wanted.values())
-    assert error**0.5 < 0.1, error**0.5
+    return model, (video, tube_masking(2, model.model.encoder.embed.grid, device=device))

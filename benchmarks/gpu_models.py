@@ -2,7 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -64,12 +64,43 @@ class DualEncoder(nn.Module):
         return self.criterion(features)
 
 
-def dual_encoders(sizes: Sizes) -> list[Contender]:
+def inputs_of(sizes: Sizes, batch: int) -> tuple[Tensor, Tensor]:
+    """Random pictures (B, 3, H, W) and ids (B, 77); special ids are left out."""
     device, words = mmlearn.device(), sizes.vocabulary
+    images = torch.randn(batch, 3, sizes.image, sizes.image, device=device)
+    return images, torch.randint(3, words - 400 if words > 800 else words, (batch, 77), device=device)
+
+
+def compiler() -> str:
+    """The compiler that is timed; on a CPU only whether it would take the model, forwards and backwards."""
+    return "inductor" if mmlearn.device().type == "cuda" else "aot_eager"
+
+
+def compare_precisions(model: nn.Module, inputs: tuple[Any, ...]) -> dict[str, float]:
+    """Loss and gradients of the compiled model in bfloat16 must be those of the plain one in float32."""
+    exact = model(*inputs)
+    exact.backward()
+    wanted = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad(set_to_none=True)
+    with torch.autocast(mmlearn.device().type, dtype=torch.bfloat16):
+        rough = torch.compile(model, fullgraph=True, backend=compiler())(*inputs)
+    rough.backward()
+    found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    assert found.keys() == wanted.keys(), found.keys() ^ wanted.keys()
+    squares = sum(float((found[name] - wanted[name]).square().sum()) for name in wanted)
+    off = {
+        "loss": abs(float(rough.detach() - exact.detach()) / float(exact.detach())),
+        "gradients": (squares / sum(float(gradient.square().sum()) for gradient in wanted.values())) ** 0.5,
+    }
+    assert off["loss"] < 0.01 and off["gradients"] < 0.1, off
+    return off
+
+
+def dual_encoders(sizes: Sizes) -> list[Contender]:
+    words = sizes.vocabulary
 
     def make(batch: int) -> tuple[Tensor, ...]:
-        images = torch.randn(batch, 3, sizes.image, sizes.image, device=device)
-        return images, torch.randint(3, words - 400 if words > 800 else words, (batch, 77), device=device)
+        return inputs_of(sizes, batch)
 
     contenders = [Contender("mmlearn", lambda: DualEncoder(sizes), make, lambda m, x: m(*x))]
     if there("transformers"):
@@ -81,7 +112,7 @@ def dual_encoders(sizes: Sizes) -> list[Contender]:
         )
         loss = lambda m, x: m(pixel_values=x[0], input_ids=x[1], return_loss=True).loss  # noqa: E731
         contenders.append(Contender("transformers", lambda: CLIPModel(config), make, loss))
-    if there("open_clip") and sizes is FULL:
+    if there("open_clip") and sizes is FULL:  # it has no tiny size
         import open_clip
 
         criterion = open_clip.ClipLoss()

@@ -1,12 +1,15 @@
-"""What is learned without labels worth? Chapters of the part on pretraining, 5 seeds, equally many samples seen.
+"""What is learned without labels worth? Chapters of the part on pretraining, 5 seeds, equal compute.
 
-Run `python -m benchmarks.pretraining` (about 15 minutes on 2 cores); it writes benchmarks/results/pretraining.json.
-With names of methods as arguments (or "writing"), it runs these and leaves the rest of that file as it is.
+Run `python -m benchmarks.pretraining` (about 20 minutes on 2 cores); it writes benchmarks/results/pretraining.json.
+With names of methods as arguments (or "longer", "writing"), it runs these and leaves the rest of that file as it is.
 
 Pictures of 22 characters in heavy noise, with their syllables, are there without labels. From them, each method of
 `METHODS` learns an encoder of the pictures. Then few labels arrive: a linear probe on frozen features, and finetuning.
-A further method is one more function `(data, seed, seen) -> encoder`.
+Equal compute: each method sees as many samples as its floating-point operations (FLOPs) buy, those of forward and
+backward passes through all that it trains, decoders and sounds included. Principal components need less; they take
+all samples once. A further method is one more function `(data, seed, seen) -> encoder`.
 
+"longer": some of them with four times the compute, 3 seeds.
 "writing": the multimodal autoencoder writes a character that it only hears, and a classifier reads it.
 """
 
@@ -24,14 +27,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.module_tracker import ModuleTracker
 
 import mmlearn
 from benchmarks.report import RESULTS, save, spread
 from mmlearn import Batch, fit, predict
 from mmlearn.datasets import HanziClips, grammar
 from mmlearn.datasets.characters import characters
-from mmlearn.finetuning import Classification
-from mmlearn.finetuning.probing import few_labels, linear_probe
+from mmlearn.finetuning import Classification, few_labels, linear_probe
 from mmlearn.nn import ImageTransformer
 from mmlearn.pretraining import (
     ELBO,
@@ -43,6 +46,9 @@ from mmlearn.pretraining import (
     MultimodalVAE,
     Reconstruction,
 )
+from mmlearn.pretraining.contrastive_model import Contrastive, ContrastiveModel
+from mmlearn.pretraining.gan import train_gan
+from mmlearn.pretraining.gan_networks import Condition, ConditionalGenerator
 from mmlearn.pretraining.masked import MaskedAutoencoder, MaskedPrediction
 
 SEEDS = [0, 1, 2, 3, 4]
@@ -52,7 +58,10 @@ LABELS = [1, 5, 20, 100]  # a class
 NOISE = 0.5  # standard deviation in each pixel; paper is 0, ink is 1
 SHAPE, SOUND = (1, 32, 32), (32, 32)  # of a picture; of a syllable: bands, steps of 20 ms
 DIM, WIDTH, LATENT = 64, 8, 32  # of the features; of the convolutions; of a variational code
-SEEN = 20_000  # samples that each method sees
+FLOPS = 6e10  # what each method may spend on pretraining
+PER_STEP = 64  # samples
+LONGER: dict[str, Any] = {"times": 4, "seeds": [0, 1, 2], "methods": ["denoising", "adversarial",
+    "variational, with sound", "contrastive, with sound", "masked, Transformer"]}  # fmt: skip
 WRITING = {"clips": 1000, "epochs": 10, "latent": 16}
 Data = dict[str, Batch]
 
@@ -106,9 +115,9 @@ def from_code(dim: int, shape: tuple[int, ...], hidden: int = 256) -> nn.Module:
 
 
 def train(model: nn.Module, objective: Any, data: Data, seed: int, seen: int) -> None:
-    epochs = max(1, seen // len(data["train"]))
-    kwargs: dict[str, Any] = {"batch_size": 64, "lr": 5e-3, "weight_decay": 0.01, "seed": seed, "progress": False}
-    fit(model, data["train"], data["valid"], objective, epochs=epochs, **kwargs)
+    rows = torch.arange(seen) % len(data["train"])  # each sample equally often, but for one time
+    kwargs: dict[str, Any] = {"batch_size": PER_STEP, "lr": 5e-3, "weight_decay": 0.01, "seed": seed, "progress": False}
+    fit(model, data["train"][rows], data["valid"], objective, epochs=1, **kwargs)
 
 
 def nothing(data: Data, seed: int, seen: int) -> nn.Module:
@@ -152,6 +161,57 @@ def with_sound(data: Data, seed: int, seen: int) -> nn.Module:
     return encoder
 
 
+def contrastive(data: Data, seed: int, seen: int) -> nn.Module:
+    encoder = ConvEncoder(SHAPE, DIM, WIDTH)
+    encoders = {"image": Headed(encoder, 2 * LATENT), "audio": Perceptron(2 * LATENT)}
+    model = ContrastiveModel(encoders, dict.fromkeys(encoders, 2 * LATENT), DIM)
+    train(model, Contrastive(model.criterion), data, seed, seen)
+    return encoder
+
+
+class Judge(nn.Module):
+    """A discriminator by projection, on top of the encoder."""
+
+    def __init__(self, encoder: nn.Module, condition_dim: int) -> None:
+        super().__init__()
+        self.encoder, self.score = encoder, nn.Linear(DIM, 1)
+        self.condition = Condition(condition_dim, DIM) if condition_dim else None
+
+    def forward(self, x: Tensor, sound: Tensor | None = None) -> Tensor:
+        """Return scores (B,)."""
+        phi = nn.functional.gelu(self.encoder(x))  # (B, DIM)
+        score = self.score(phi)[:, 0]
+        return score if self.condition is None else score + (phi * self.condition(sound)).sum(dim=1)
+
+
+class Noisy(nn.Module):
+    """A generator whose clean pictures get the noise that real ones have (AmbientGAN, Bora et al. 2018)."""
+
+    def __init__(self, generator: nn.Module) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, *args: Tensor) -> Tensor:
+        """Return pictures (B, 1, 32, 32)."""
+        clean = self.generator(*args)
+        return clean + NOISE * torch.randn_like(clean)
+
+
+def adversarial(data: Data, seed: int, seen: int, sound: bool = False) -> nn.Module:
+    encoder = ConvEncoder(SHAPE, DIM, WIDTH)
+    condition = data["train"].data["audio"].flatten(1) if sound else None  # (N, 1024)
+    width = 0 if condition is None else condition.shape[1]
+    players = Noisy(ConditionalGenerator(width, width=WIDTH)), Judge(encoder, width)
+    game: dict[str, Any] = {"objective": "wasserstein", "penalty": 10.0, "batch_size": PER_STEP}
+    train_gan(*players, data["train"].data["image"], condition, steps=max(1, seen // PER_STEP), seed=seed,
+              progress=False, **game)  # fmt: skip
+    return encoder
+
+
+def adversarial_with_sound(data: Data, seed: int, seen: int) -> nn.Module:
+    return adversarial(data, seed, seen, sound=True)
+
+
 class Patched(nn.Module):
     """A small Transformer over 16 patches; its features are the mean of the steps."""
 
@@ -184,7 +244,10 @@ METHODS: dict[str, Callable[[Data, int, int], nn.Module]] = {
     "autoencoder": autoencoder,
     "denoising": denoising,
     "variational": variational,
+    "adversarial": adversarial,
     "variational, with sound": with_sound,
+    "adversarial, with sound": adversarial_with_sound,
+    "contrastive, with sound": contrastive,
     "nothing, Transformer": untrained_transformer,
     "masked, Transformer": masked,
 }
@@ -215,30 +278,60 @@ def finetune(encoder: nn.Module, batch: Batch, seed: int, steps: int = 150, lr: 
     return model
 
 
-def judge(method: str, data: Data, seed: int) -> dict[str, Any]:
-    """Pretrain once; probe and finetune with each number of labels."""
+def judge(method: str, data: Data, seed: int, times: int = 1) -> dict[str, Any]:
+    """Pretrain once, for some times FLOPS; probe and, for 1 x FLOPS, finetune with each number of labels."""
+    seen = times * affordable(method, data)
     mmlearn.seed_everything(seed)
-    encoder = METHODS[method](data, seed, SEEN)
+    encoder = METHODS[method](data, seed, seen)
     row: dict[str, Any] = {"probe": {}, "finetune": {}}
     test, x = data["test"], {split: features(encoder, data[split]) for split in ("train", "test")}
     for count in LABELS:
         few = few_labels(data["train"].labels["character"], count, seed)
         y = data["train"].labels["character"][few]
         row["probe"][count] = linear_probe(x["train"][few], y, x["test"], test.labels["character"], seed)
+        if times > 1:
+            continue
         right = features(finetune(encoder, data["train"][few], seed), test).argmax(dim=1) == test.labels["character"]
         row["finetune"][count] = float(right.float().mean())
     return row
 
 
-def cost(method: str, data: Data) -> dict[str, float]:
-    """FLOPs (but for those of a decomposition) and milliseconds of one core that pretraining takes a sample seen."""
-    torch.set_num_threads(1)
+class NoModules(ModuleTracker):
+    """Follows no module: the hooks of its parent fail where the gradient of a gradient is taken."""
+
+    def __enter__(self) -> "NoModules":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
+def flops(method: str, data: Data) -> float:
+    """Floating-point operations that pretraining takes a sample seen, but for those of a decomposition."""
     small = {"train": data["train"][:256], "valid": data["valid"][:1]}
-    with FlopCounterMode(display=False) as counter:
+    counter = FlopCounterMode(display=False)
+    counter.mod_tracker = NoModules()
+    with counter:
         METHODS[method](small, 0, 256)
+    return counter.get_total_flops() / 256
+
+
+def affordable(method: str, data: Data) -> int:
+    """Samples to see for FLOPS, in whole steps; all, once, for those who do not learn step by step."""
+    count = flops(method, data)
+    if method == "principal components" or not count:
+        return len(data["train"]) if count else 0
+    return round(FLOPS / count / PER_STEP) * PER_STEP
+
+
+def cost(method: str, data: Data) -> dict[str, float]:
+    """What pretraining takes: samples seen, FLOPs a sample, milliseconds of one core a sample."""
+    torch.set_num_threads(1)
+    small, seen = {"train": data["train"][:256], "valid": data["valid"][:1]}, 10 * 256
     start = time.process_time()
-    METHODS[method](small, 0, 10 * 256)
-    return {"flops": counter.get_total_flops() / 256, "ms": 1000 * (time.process_time() - start) / (10 * 256)}
+    METHODS[method](small, 0, seen)
+    milliseconds = 1000 * (time.process_time() - start) / seen
+    return {"seen": affordable(method, data), "flops": flops(method, data), "ms": milliseconds}
 
 
 # Writing what is heard
@@ -302,12 +395,16 @@ def write(data: Data, how: dict[str, Any], seed: int) -> float:
 def run_seed(seed: int, chosen: list[str]) -> dict[str, Any]:
     """The chosen methods, and all writers where they are chosen, with one seed."""
     torch.set_num_threads(1)  # two seeds run side by side on two cores
-    run: dict[str, Any] = {"methods": {}, "writing": {}}
+    run: dict[str, Any] = {"methods": {}, "longer": {}, "writing": {}}
     data = load(CLIPS, NOISE)
     for method in METHODS:
         if method in chosen:
             run["methods"][method] = judge(method, data, seed)
             print(f"seed {seed}, {method}:", run["methods"][method], flush=True)
+    if "longer" in chosen and seed in LONGER["seeds"]:
+        for method in LONGER["methods"]:
+            run["longer"][method] = judge(method, data, seed, LONGER["times"])["probe"]
+            print(f"seed {seed}, {method}, longer:", run["longer"][method], flush=True)
     if "writing" in chosen:
         size = {"train": WRITING["clips"], "valid": 100, "test": 500}
         clear, strange = load(size), load(size, test_voice="5")
@@ -326,15 +423,19 @@ def report(runs: list[dict[str, Any]], old: dict[str, Any]) -> None:
         methods[method] = {kind: {str(count): spread([row[kind][count] for row in rows]) for count in LABELS}
                            for kind in ("probe", "finetune")}  # fmt: skip
         methods[method]["cost"] = cost(method, data)
+    long_runs = [run["longer"] for run in runs if run["longer"]]
+    longer = {"probe": {m: {str(count): spread([run[m][count] for run in long_runs]) for count in LABELS}
+                        for m in LONGER["methods"]}} if long_runs else old["longer"]  # fmt: skip
     writing = old.get("writing", {}) | {n: spread([r["writing"][n] for r in runs]) for n in runs[0]["writing"]}
-    settings = {"seeds": SEEDS, "clips": CLIPS, "labels": LABELS, "noise": NOISE, "seen": SEEN, "dim": DIM}
+    settings = {"seeds": SEEDS, "clips": CLIPS, "labels": LABELS, "noise": NOISE, "flops": FLOPS, "dim": DIM}
     details = {"reader": reader_and_its_accuracy()[1], "writing settings": WRITING}
     in_order = {method: methods[method] for method in METHODS if method in methods}
-    save("pretraining", settings | {"methods": in_order, "writing": writing} | details, peers=["scikit-learn"])
+    found = {"methods": in_order, "longer": LONGER | longer, "writing": writing}
+    save("pretraining", settings | found | details, peers=["scikit-learn"])
 
 
 def main() -> None:
-    everything = [*METHODS, "writing"]
+    everything = [*METHODS, "longer", "writing"]
     chosen = sys.argv[1:] or everything
     unknown = [name for name in chosen if name not in everything]
     if unknown:
