@@ -1,21 +1,25 @@
-"""What does a model learn by filling in what was hidden? Chapter pretraining/masked over 3 seeds.
+"""What does a model learn by filling in what was hidden? Chapter pretraining/masked over several seeds.
 
 Clips of two characters, a number and a thing. Without labels, encoders learn from masked clips: how much is hidden, how
 it is hidden and what the loss asks for are varied one at a time. Then a linear probe on the frozen encoder names the
-thing in unseen clips. Masked captions, and the joint model, which tells a modality that it does not see.
+thing in unseen clips, and few labels finetune it. Masked captions, and the joint model, which tells a modality that it
+does not see.
 
-Run `python -m benchmarks.masked` (about 7 minutes on 2 cores); it writes benchmarks/results/masked.json.
+Run `python -m benchmarks.masked` (estimated: 25 minutes of one core); it writes benchmarks/results/masked.json. With
+names of parts (video, audio, text, joint) it runs these only, so that two can run side by side. What is finished is
+kept in _build/masked/, and a run that was stopped goes on from there.
 """
 
 import argparse
 import copy
+import json
 import math
+import shutil
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from functools import partial
-from multiprocessing import get_context
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -37,6 +41,7 @@ from mmlearn.preprocessing.video import to_tensor
 from mmlearn.pretraining.masked import MaskedAutoencoder, MaskedPrediction
 from mmlearn.pretraining.masked_joint import JointMaskedAutoencoder
 from mmlearn.pretraining.masked_language import MaskedLanguageModel
+from mmlearn.pretraining.masked_patches import Targets
 from mmlearn.pretraining.masking import (
     Masking,
     mask_tokens,
@@ -47,19 +52,26 @@ from mmlearn.pretraining.masking import (
 )
 
 SEEDS = [0, 1, 2]
-CLIPS = {"train": 800, "valid": 200, "test": 400}
+MORE_SEEDS = [0, 1, 2, 3, 4]  # for what is compared by few labels
+CLIPS = {"train": 1300, "valid": 100, "test": 400}
+SIDE = 32  # pixels
 SIZE = {"dim": 128, "depth": 3, "num_heads": 2}
+DECODER = {"dim": 64, "depth": 1, "num_heads": 1}
 PATCH = {"video": (4, 8, 8), "audio": (8, 16)}
 UNITS = {"video": (0.5, 0.3), "audio": (-8.0, 4.0)}  # mean and deviation
-LABELS = [5, 20, 60]  # a class
-SETTINGS = {"batch_size": 32, "lr": 2e-3}
-EPOCHS = {"video": 25, "audio": 25, "text": 30, "joint": 25}
+LABELS = [5, 20, 80]  # a class; the rarest has 86 clips
+SETTINGS = {"batch_size": 8, "lr": 2e-3}
+EPOCHS = {"video": 6, "audio": 6, "text": 12, "joint": 7}
+FINETUNING = {"steps": 50, "lr": 1e-3}
+UNFINISHED = Path(__file__).parents[1] / "_build" / "masked"
 Data = dict[str, Batch]
+Scores = dict[str, float]
 
 
+@cache
 def load() -> tuple[Data, Vocabulary]:
     """Frames, log-mel, characters, and for each character the word it belongs to."""
-    parts = {split: HanziClips(size, split=split, length=2) for split, size in CLIPS.items()}
+    parts = {split: HanziClips(size, split=split, length=2, image_size=SIDE) for split, size in CLIPS.items()}
     vocabulary = Vocabulary((clip.text or "" for clip in parts["train"]), special=["<mask>"])
     number = partial(word_numbers, words=Segmenter().words)
     transforms = {"video": to_tensor, "audio": LogMel(), "text": vocabulary.encode, "words": number}
@@ -74,7 +86,7 @@ def with_words(clip: Clip) -> Clip:
 
 
 def video_encoder() -> VideoTransformer:
-    return VideoTransformer((16, 48, 48), PATCH["video"], SIZE)
+    return VideoTransformer((16, SIDE, SIDE), PATCH["video"], SIZE)
 
 
 def audio_encoder() -> AudioTransformer:
@@ -113,18 +125,21 @@ def encode(encoder: nn.Module, name: str, data: Data) -> dict[str, Tensor]:
 # How much is hidden, and how
 
 
-VIDEO: dict[str, Masking] = {
-    "tubes .25": partial(tube_masking, ratio=0.25),
-    "tubes .50": partial(tube_masking, ratio=0.5),
-    "tubes .75": partial(tube_masking, ratio=0.75),
-    "tubes .90": partial(tube_masking, ratio=0.9),
-    "random .90": partial(random_masking, ratio=0.9),
+Way = tuple[Masking, Targets]
+VIDEO: dict[str, Way] = {
+    "tubes .25": (partial(tube_masking, ratio=0.25), "channel"),
+    "tubes .50": (partial(tube_masking, ratio=0.5), "channel"),
+    "tubes .75": (partial(tube_masking, ratio=0.75), "channel"),
+    "tubes .875": (partial(tube_masking, ratio=0.875), "channel"),
+    "random .875": (partial(random_masking, ratio=0.875), "channel"),
+    "tubes .75, patch": (partial(tube_masking, ratio=0.75), "patch"),
+    "tubes .75, fixed units": (partial(tube_masking, ratio=0.75), UNITS["video"]),
 }
-AUDIO: dict[str, Masking] = {
-    "random .50": partial(random_masking, ratio=0.5),
-    "random .75": partial(random_masking, ratio=0.75),
-    "strips .75": partial(strip_masking, time=0.5, frequency=0.5),
+AUDIO: dict[str, Way] = {
+    "random .75": (partial(random_masking, ratio=0.75), "patch"),
+    "strips .75": (partial(strip_masking, time=0.5, frequency=0.5), "patch"),
 }
+PLAIN = "tubes .75"  # what is finetuned
 
 
 def flops(model: MaskedAutoencoder, batch: Batch) -> float:
@@ -134,36 +149,44 @@ def flops(model: MaskedAutoencoder, batch: Batch) -> float:
     return counter.get_total_flops() / 2
 
 
-def one_modality(name: str, masking: Masking, data: Data, seed: int) -> tuple[nn.Module, dict[str, Any]]:
+def one_modality(name: str, way: Way, data: Data, seed: int, finetuned: bool) -> Scores:
     """Pretrain with one way to hide; probe."""
     mmlearn.seed_everything(seed)
     encoder = video_encoder() if name == "video" else audio_encoder()
-    model = MaskedAutoencoder(name, encoder, masking)
-    start = time.perf_counter()
+    model = MaskedAutoencoder(name, encoder, way[0], DECODER, way[1])
+    start = time.process_time()
     pretrain(model, data, EPOCHS[name], seed)
-    row: dict[str, Any] = {"seconds": time.perf_counter() - start, "flops": flops(model, data["valid"])}
+    row = {"seconds": time.process_time() - start, "flops": flops(model, data["valid"])}
     mmlearn.seed_everything(0)  # everybody's guesses are judged with the same masks
     with torch.inference_mode():
         row["error"] = float(MaskedPrediction().loss(model(data["valid"]), data["valid"]))
-    x = encode(encoder, name, data)
-    row |= {"probe": probe(x, data, seed), **{f"probe {few}": probe(x, data, seed, few) for few in LABELS}}
-    return encoder, row
+    return row | judge(encoder, name, data, seed, finetuned)
 
 
-def untrained(name: str, data: Data, seed: int) -> dict[str, Any]:
+def untrained(name: str, data: Data, seed: int) -> Scores:
     mmlearn.seed_everything(seed)
-    x = encode(video_encoder() if name == "video" else audio_encoder(), name, data)
+    return judge(video_encoder() if name == "video" else audio_encoder(), name, data, seed, name == "video")
+
+
+def judge(encoder: nn.Module, name: str, data: Data, seed: int, finetuned: bool) -> Scores:
+    """Probes with all labels and with few; and, if wanted, few labels to finetune with."""
+    row = probes(encode(encoder, name, data), data, seed)
+    return row | {f"finetuned {few}": finetune(encoder, data, few, seed) for few in LABELS if finetuned}
+
+
+def probes(x: dict[str, Tensor], data: Data, seed: int) -> Scores:
     return {"probe": probe(x, data, seed), **{f"probe {few}": probe(x, data, seed, few) for few in LABELS}}
 
 
-def finetune(encoder: nn.Module, data: Data, few: int, seed: int, steps: int = 80) -> float:
-    """Train encoder and a linear head on few labels; accuracy on unseen clips."""
+def finetune(encoder: nn.Module, data: Data, few: int, seed: int) -> float:
+    """Train encoder and a linear head on few labels of clips; accuracy on unseen ones."""
     mmlearn.seed_everything(seed)
+    steps, lr = int(FINETUNING["steps"]), FINETUNING["lr"]
     model = nn.Sequential(copy.deepcopy(encoder), nn.Linear(SIZE["dim"], 12)).train()
     y = data["train"].labels["thing"]
     rows = few_labels(y, few, seed)
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=steps)
+    optimizer = torch.optim.AdamW(model.parameters(), lr, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
     for _ in range(steps):
         some = rows[torch.randint(len(rows), (16,))]
         loss = nn.functional.cross_entropy(model(data["train"].data["video"][some]), y[some])
@@ -179,7 +202,7 @@ def finetune(encoder: nn.Module, data: Data, few: int, seed: int, steps: int = 8
 # Captions
 
 
-def language(data: Data, vocabulary: Vocabulary, words: str | None, seed: int) -> dict[str, float]:
+def language(data: Data, vocabulary: Vocabulary, words: str | None, seed: int) -> Scores:
     """How often a masked character is guessed: one alone, and where its whole word is hidden."""
     mmlearn.seed_everything(seed)
     encoder = TextTransformer(len(vocabulary), 64, SIZE)
@@ -204,13 +227,14 @@ def language(data: Data, vocabulary: Vocabulary, words: str | None, seed: int) -
 
 def joint_model(vocabulary: Vocabulary, withhold: float = 0.3) -> JointMaskedAutoencoder:
     embeds = {
-        "video": PatchEmbedding((16, 48, 48), PATCH["video"], 128, positions="sincos"),
+        "video": PatchEmbedding((16, SIDE, SIDE), PATCH["video"], 128, positions="sincos"),
         "audio": PatchEmbedding((136, 64), PATCH["audio"], 128, channels=1, positions="sincos"),
         "text": TokenEmbedding(len(vocabulary), 128, 64),
     }
     maskings = {"video": partial(tube_masking, ratio=0.75), "text": partial(random_masking, ratio=0.5)}
-    special = len(vocabulary.special)
-    return JointMaskedAutoencoder(embeds, SIZE, maskings, targets=UNITS, withhold=withhold, num_special=special)
+    return JointMaskedAutoencoder(
+        embeds, SIZE, maskings, DECODER, UNITS, withhold=withhold, num_special=len(vocabulary.special)
+    )
 
 
 class Listener(nn.Module):
@@ -225,20 +249,23 @@ class Listener(nn.Module):
         return self.head(self.encoder(batch.data["audio"]))
 
 
-def listen(data: Data) -> Listener:
+@cache
+def listener() -> Listener:
     """A judge that hears real sound only."""
+    data, _ = load()
     mmlearn.seed_everything(0)
-    listener = Listener()
-    fit(listener, data["train"], data["valid"], Classification("thing", 12), epochs=12, lr=3e-3, progress=False)
-    return listener
+    model = Listener()
+    fit(model, data["train"], data["valid"], Classification("thing", 12), epochs=8, lr=3e-3, progress=False)
+    return model
 
 
-def hear(listener: Listener, mel: Tensor, batch: Batch) -> float:
+def hear(mel: Tensor, batch: Batch) -> float:
+    """How often the judge hears the thing that the batch is about."""
     told = Batch({"audio": mel}, {"audio": torch.ones(len(mel), dtype=torch.bool)})
-    return float((predict(listener, told).argmax(dim=1) == batch.labels["thing"]).float().mean())
+    return float((predict(listener(), told).argmax(dim=1) == batch.labels["thing"]).float().mean())
 
 
-def joint(data: Data, vocabulary: Vocabulary, withhold: float, listener: Listener, seed: int) -> dict[str, float]:
+def joint(data: Data, vocabulary: Vocabulary, withhold: float, seed: int) -> Scores:
     """Tell the sound from the picture; the caption's characters from the picture; probe on the picture alone."""
     mmlearn.seed_everything(seed)
     model = joint_model(vocabulary, withhold)
@@ -249,74 +276,89 @@ def joint(data: Data, vocabulary: Vocabulary, withhold: float, listener: Listene
         blind = torch.cat([model.imagine(test[i : i + 100].only("text"), "audio") for i in range(0, len(test), 100)])
     x = {split: features(lambda b: model.steps(b.only("video")), data[split]) for split in ("train", "test")}
     return {
-        "sound from picture, heard": hear(listener, told, test),
-        "sound from caption, heard": hear(listener, blind, test),
+        "sound from picture, heard": hear(told, test),
+        "sound from caption, heard": hear(blind, test),
         "sound from picture, error": float((told - test.data["audio"]).square().mean()),
         "mean sound, error": float((data["train"].data["audio"].mean(dim=0) - test.data["audio"]).square().mean()),
-        "probe": probe(x, data, seed),
-        **{f"probe {few}": probe(x, data, seed, few) for few in LABELS},
+        "real sound, heard": hear(test.data["audio"], test),
+        **probes(x, data, seed),
     }
 
 
-Tables = dict[str, dict[str, dict[str, Any]]]
+# All of it
+
+Plan = dict[str, dict[str, tuple[list[int], Callable[[int], Scores]]]]
 
 
-def run_seed(seed: int) -> Tables:
-    """Everything with one seed: part → title → numbers."""
-    torch.set_num_threads(1)  # two seeds run side by side on two cores
-    data, vocabulary = load()
-    listener = listen(data)
-    tables: Tables = {"video": {}, "audio": {}, "text": {}, "joint": {}, "finetune": {}}
-
-    def note(part: str, title: str, row: dict[str, Any]) -> None:
-        tables[part][title] = row
-        print(f"seed {seed}, {part}, {title}:", {name: round(value, 3) for name, value in row.items()}, flush=True)
-
+def plan(data: Data, vocabulary: Vocabulary) -> Plan:
+    """Part → title → its seeds, and what is done with each."""
+    parts: Plan = {}
     for name, ways in (("video", VIDEO), ("audio", AUDIO)):
-        note(name, "untrained", untrained(name, data, seed))
-        for title, masking in ways.items():
-            encoder, row = one_modality(name, masking, data, seed)
-            note(name, title, row)
-            if title == "tubes .90":
-                few = LABELS[len(LABELS) // 2]
-                scores = {"pretrained": finetune(encoder, data, few, seed)}
-                mmlearn.seed_everything(seed)
-                note("finetune", f"{few} labels", scores | {"scratch": finetune(video_encoder(), data, few, seed)})
-    for title, words in (("characters", None), ("words", "words")):
-        note("text", title, language(data, vocabulary, words, seed))
-    for withhold in (0.0, 0.3):
-        note("joint", f"withheld {withhold}", joint(data, vocabulary, withhold, listener, seed))
-    note("joint", "real", {"sound, heard": hear(listener, data["test"].data["audio"], data["test"])})
-    return tables
+        many = MORE_SEEDS if name == "video" else SEEDS
+        parts[name] = {"untrained": (many, partial(untrained, name, data))}
+        for title, way in ways.items():
+            is_plain = title == PLAIN
+            parts[name][title] = (
+                many if is_plain else SEEDS, partial(one_modality, name, way, data, finetuned=is_plain)
+            )  # fmt: skip
+    parts["text"] = {title: (SEEDS, partial(language, data, vocabulary, words))
+                     for title, words in (("characters", None), ("words", "words"))}  # fmt: skip
+    parts["joint"] = {f"withheld {rate}": (SEEDS, partial(joint, data, vocabulary, rate)) for rate in (0.3, 0.0)}
+    return parts
 
 
-def report(runs: list[Tables]) -> None:
-    """Put the seeds' results together."""
-    merged = {part: {title: {name: spread([run[part][title][name] for run in runs]) for name in row}
-                     for title, row in table.items()} for part, table in runs[0].items()}  # fmt: skip
-    about = {"seeds": SEEDS, "clips": CLIPS, "size": SIZE, "labels": LABELS, "epochs": EPOCHS, "settings": SETTINGS}
-    save("masked", about | merged, peers=["scikit-learn"])
+def keep(file: Path, about: dict[str, Any], make: Callable[[], Scores]) -> Scores:
+    """Return what a run that was stopped has found with the same settings; else find it, and write it down."""
+    if file.exists() and (old := json.loads(file.read_text()))["about"] == about:
+        return old["row"]
+    start = time.process_time()
+    row = make()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    whole = file.with_suffix(".new")
+    whole.write_text(json.dumps({"about": about, "row": row}))
+    whole.replace(file)  # at once: never half a file
+    shown = {name: round(value, 3) for name, value in row.items()}
+    print(f"{file.stem}, {time.process_time() - start:.0f} s:", shown, flush=True)
+    return row
 
 
 def smoke() -> None:
     """The same code with tiny sizes; nothing is written."""
     CLIPS.update(train=96, valid=16, test=32)
     EPOCHS.update(dict.fromkeys(EPOCHS, 1))
+    FINETUNING.update(steps=2)
     SIZE.update(dim=128, depth=1)
     LABELS[:] = [2]
-    tables = run_seed(0)
-    assert all(math.isfinite(value) for table in tables.values() for row in table.values() for value in row.values())
+    for part, runs in plan(*load()).items():
+        for title, (_, run) in runs.items():
+            row = run(0)
+            print(part, title, row, flush=True)
+            assert all(math.isfinite(value) for value in row.values())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", help="run these only, and write no results yet")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes, nothing is written")
-    if parser.parse_args().smoke:
+    arguments = parser.parse_args()
+    if arguments.smoke:
         smoke()
         return
-    HanziClips(10)  # fetch what is missing before processes start
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        report(list(pool.map(run_seed, SEEDS)))
+    about = {"seeds": SEEDS, "more_seeds": MORE_SEEDS, "clips": CLIPS, "side": SIDE, "size": SIZE, "decoder": DECODER,
+             "labels": LABELS, "epochs": EPOCHS, "settings": SETTINGS, "finetuning": FINETUNING}  # fmt: skip
+    table: dict[str, dict[str, Any]] = {}
+    for part, runs in plan(*load()).items():
+        if arguments.parts and part not in arguments.parts:
+            continue
+        table[part] = {}
+        for title, (seeds, run) in runs.items():
+            rows = [
+                keep(UNFINISHED / f"{part}, {title}, {seed}.json", about, partial(run, seed=seed)) for seed in seeds
+            ]
+            table[part][title] = {name: spread([row[name] for row in rows]) for name in rows[0]}
+    if not arguments.parts:
+        save("masked", about | table, peers=["scikit-learn"])
+        shutil.rmtree(UNFINISHED)
 
 
 if __name__ == "__main__":
