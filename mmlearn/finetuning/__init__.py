@@ -1,5 +1,45 @@
 """Objectives for supervised training."""
 
-from mmlearn.finetuning.classification import Classification
+from mmlearn.finetuning.calibration import Reliability, bootstrap_interval, fit_temperature, reliability
+from mmlearn.finetuning.classification import Classification, MultiLabel, balanced_weights
+from mmlearn.finetuning.lora import (
+    LoRALinear,
+    add_lora,
+    layerwise_rates,
+    load_lora,
+    lora_state_dict,
+    merge_lora,
+    unmerge_lora,
+)
+from mmlearn.finetuning.probing import few_labels, linear_probe
+from mmlearn.finetuning.regression import Regression, Scaling
+from mmlearn.finetuning.seq2seq import EncoderDecoder, Seq2Seq
+from mmlearn.finetuning.speech import CTC, FrameWise, LipEncoder, SpeechRecognizer, VoiceEncoder
 
-__all__ = ["Classification"]
+__all__ = [
+    "CTC",
+    "Classification",
+    "EncoderDecoder",
+    "FrameWise",
+    "LipEncoder",
+    "LoRALinear",
+    "MultiLabel",
+    "Regression",
+    "Reliability",
+    "Scaling",
+    "Seq2Seq",
+    "SpeechRecognizer",
+    "VoiceEncoder",
+    "add_lora",
+    "balanced_weights",
+    "bootstrap_interval",
+    "few_labels",
+    "fit_temperature",
+    "layerwise_rates",
+    "linear_probe",
+    "load_lora",
+    "lora_state_dict",
+    "merge_lora",
+    "reliability",
+    "unmerge_lora",
+]

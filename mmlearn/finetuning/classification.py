@@ -1,12 +1,14 @@
-"""Classification: a softmax over classes, trained with cross-entropy.
+"""Classification: a softmax over classes, or a sigmoid a label, trained with cross-entropy.
 
 Chapters: start/first_model, finetuning/classification.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score, MultilabelF1Score
 
 from mmlearn.clip import Batch
 
@@ -14,24 +16,48 @@ from mmlearn.clip import Batch
 class Classification:
     """Learn a label with one of `num_classes` values: `-log softmax(logits)[label]`, averaged over the batch.
 
+    With weights, the average is a weighted one: each sample counts as much as its class, as in
+    `torch.nn.functional.cross_entropy`.
+
     Args:
         label: The key of the batch's labels.
-        num_classes: Number of classes; labels are 0 … num_classes - 1.
+        num_classes: Number of classes K; labels are 0 … K - 1.
+        smoothing: Share ε of the target that goes to all classes alike, from 0 to below 1 (label smoothing, Szegedy et
+            al. 2016).
+        class_weights: K weights, e.g. `balanced_weights`; by default all 1.
+
+    Raises:
+        ValueError: If `smoothing` is out of its range, or there are not K weights.
 
     Chapters: start/first_model, finetuning/classification.
     """
 
-    def __init__(self, label: str, num_classes: int) -> None:
+    def __init__(
+        self,
+        label: str,
+        num_classes: int,
+        *,
+        smoothing: float = 0.0,
+        class_weights: Tensor | Sequence[float] | None = None,
+    ) -> None:
+        if not 0 <= smoothing < 1:
+            raise ValueError(f"smoothing is {smoothing}; expected from 0 to below 1")
         self.label = label
         self.num_classes = num_classes
+        self.smoothing = smoothing
+        self.class_weights = _weights("class_weights", class_weights, num_classes)
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
         """Return the mean cross-entropy of logits (B, num_classes)."""
-        return nn.functional.cross_entropy(output, self.target(batch))
+        weight = None if self.class_weights is None else self.class_weights.to(output)
+        return nn.functional.cross_entropy(output, self.target(batch), weight, label_smoothing=self.smoothing)
 
     def metrics(self) -> dict[str, Metric]:
         """Return fresh metrics; the first is the one that chooses the best epoch."""
-        return {"accuracy": MulticlassAccuracy(self.num_classes, average="micro")}
+        return {
+            "accuracy": MulticlassAccuracy(self.num_classes, average="micro"),
+            "macro_f1": MulticlassF1Score(self.num_classes, average="macro"),
+        }
 
     def target(self, batch: Batch) -> Tensor:
         """Return the labels (B,).
@@ -39,9 +65,7 @@ class Classification:
         Raises:
             ValueError: If the batch has no such label, or it is outside the classes.
         """
-        if self.label not in batch.labels:
-            raise ValueError(f"the batch has no label {self.label!r}; it has {sorted(batch.labels)}")
-        target = batch.labels[self.label]
+        target = _label(batch, self.label)
         if target.is_floating_point():
             raise ValueError(f"label {self.label!r} holds {target.dtype}; expected class indices, whole numbers")
         if not torch.compiler.is_compiling() and target.device.type == "cpu":
@@ -51,3 +75,94 @@ class Classification:
                     f"label {self.label!r} runs from {low} to {high}; expected 0 to {self.num_classes - 1}"
                 )
         return target
+
+
+class MultiLabel:
+    """Learn `num_classes` answers of yes or no at once, none of which excludes another.
+
+    The loss is the binary cross-entropy `-y log σ(s) - (1 - y) log(1 - σ(s))` of each logit s, averaged over classes
+    and batch.
+
+    Args:
+        label: The key of the batch's labels, (B, num_classes) of 0 and 1.
+        num_classes: Number of classes K.
+        positive_weights: K factors for the first term, the yes; by default all 1.
+
+    Raises:
+        ValueError: If there are not K weights.
+
+    Chapter: finetuning/classification.
+    """
+
+    def __init__(
+        self, label: str, num_classes: int, *, positive_weights: Tensor | Sequence[float] | None = None
+    ) -> None:
+        self.label = label
+        self.num_classes = num_classes
+        self.positive_weights = _weights("positive_weights", positive_weights, num_classes)
+
+    def loss(self, output: Tensor, batch: Batch) -> Tensor:
+        """Return the mean binary cross-entropy of logits (B, num_classes)."""
+        weight = None if self.positive_weights is None else self.positive_weights.to(output)
+        target = self.target(batch).to(output.dtype)
+        return nn.functional.binary_cross_entropy_with_logits(output, target, pos_weight=weight)
+
+    def metrics(self) -> dict[str, Metric]:
+        """Return fresh metrics: F1, averaged over the classes."""
+        return {"macro_f1": _F1OfLogits(self.num_classes, average="macro")}
+
+    def target(self, batch: Batch) -> Tensor:
+        """Return the labels (B, num_classes), whole numbers.
+
+        Raises:
+            ValueError: If the batch has no such label, or its shape or values do not fit.
+        """
+        target = _label(batch, self.label)
+        if target.ndim != 2 or target.shape[1] != self.num_classes:
+            raise ValueError(f"label {self.label!r} is {tuple(target.shape)}; expected (B, {self.num_classes})")
+        if not torch.compiler.is_compiling() and target.device.type == "cpu":
+            values = set(target.unique().tolist())
+            if not values <= {0, 1}:
+                raise ValueError(f"label {self.label!r} holds {sorted(values)[:5]}; expected 0 and 1 only")
+        return target.long()
+
+
+class _F1OfLogits(MultilabelF1Score):
+    """F1 where yes is a logit above 0. (torchmetrics takes logits for probabilities where all lie in [0, 1].)"""
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        super().update((preds > 0).long(), target)
+
+
+def balanced_weights(labels: Tensor, num_classes: int) -> Tensor:
+    """Return a weight a class, (K,), with which all classes weigh the same: `N / (K · n_k)` for n_k of N samples.
+
+    Args:
+        labels: Whole numbers (N,) from 0 to K - 1.
+        num_classes: K.
+
+    Raises:
+        ValueError: If a class has no sample, or there are more classes.
+
+    Chapter: finetuning/classification.
+    """
+    counts = labels.bincount(minlength=num_classes)  # (K,)
+    if len(counts) != num_classes or not counts.all():
+        raise ValueError(f"labels count {counts.tolist()} samples a class; expected {num_classes} classes with at "
+                         "least one sample each")  # fmt: skip
+    return len(labels) / (num_classes * counts.float())
+
+
+def _label(batch: Batch, label: str) -> Tensor:
+    if label not in batch.labels:
+        raise ValueError(f"the batch has no label {label!r}; it has {sorted(batch.labels)}")
+    return batch.labels[label]
+
+
+def _weights(name: str, weights: Tensor | Sequence[float] | None, num_classes: int) -> Tensor | None:
+    if weights is None:
+        return None
+    weights = torch.as_tensor(weights)
+    if weights.shape != (num_classes,) or not (weights >= 0).all():
+        raise ValueError(f"{name} is {weights}; expected {num_classes} weights, none negative")
+    return weights

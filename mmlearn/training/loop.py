@@ -6,7 +6,7 @@ Chapter: start/first_model.
 import copy
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -46,6 +46,7 @@ def fit(
     batch_size: int = 32,
     lr: float = 2e-3,
     weight_decay: float = 0.05,
+    parameter_groups: Sequence[dict[str, Any]] | None = None,
     augment: Callable[[Batch], Batch] | None = None,
     out: str | os.PathLike[str] | None = None,
     use_precision: Precision | None = None,
@@ -67,6 +68,8 @@ def fit(
         batch_size: Samples a step, where `train` is no `DataLoader`.
         lr: Highest learning rate.
         weight_decay: AdamW's.
+        parameter_groups: What to train, as optimisers take it, where parts have highest learning rates of their own
+            (see `mmlearn.finetuning.layerwise_rates`); by default the whole model with `lr`.
         augment: Changes each training batch, e.g. hides modalities.
         out: Folder for the best weights, `model.safetensors`; by default nothing is written.
         use_precision: "no", "fp16" or "bf16"; by default what suits the device (`mmlearn.precision`).
@@ -87,11 +90,14 @@ def fit(
     seed_everything(seed)
     accelerator = _accelerator(use_precision)
     loader = as_loader(train, batch_size, shuffle=True, seed=seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
+    groups = [{"params": model.parameters()}] if parameter_groups is None else parameter_groups
+    groups = [dict(group) for group in groups]  # the optimiser writes into what it is given
+    optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, fused=True)
+    highest = [group["lr"] for group in optimizer.param_groups]
     runner, optimizer, loader, valid_loader = accelerator.prepare(
         torch.compile(model) if compile else model, optimizer, loader, as_loader(valid, batch_size)
     )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=epochs * len(loader))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, highest, total_steps=epochs * len(loader))
     better, best_scores, best_weights = _comparison(objective), None, model.state_dict()
     history: list[dict[str, float]] = []
     hidden = not progress or quiet() or not accelerator.is_main_process

@@ -103,6 +103,31 @@ def test_the_best_epoch_wins_also_when_lower_is_better() -> None:
     assert float(metric.compute()) == pytest.approx(min(row["mse"] for row in history), rel=1e-5)
 
 
+def test_groups_of_parameters_learn_at_their_own_rates_and_are_left_as_they_were() -> None:
+    model, data = Linear(), points(40, 0)
+    weight, bias = model.linear.weight.detach().clone(), model.linear.bias.detach().clone()
+    groups = [{"params": [model.linear.weight], "lr": 1e-3}, {"params": [model.linear.bias]}]  # the second at lr
+    moved = []
+
+    def watch(batch: Batch) -> Batch:
+        now = model.linear.state_dict()
+        moved.append([float((now["weight"] - weight).abs().max()), float((now["bias"] - bias).abs().max())])
+        return batch
+
+    settings = {"lr": 0.1, "weight_decay": 0.0, "parameter_groups": groups, "progress": False}
+    fit(model, data, data, SIDE, epochs=10, batch_size=40, augment=watch, **settings)
+    # Adam's first step moves a weight by the learning rate, here the first of the cycle: a 25th of the highest
+    assert moved[1] == pytest.approx([1e-3 / 25, 0.1 / 25], rel=1e-2)
+    assert [sorted(group) for group in groups] == [["lr", "params"], ["params"]] and groups[0]["lr"] == 1e-3
+
+
+def test_parameters_in_no_group_stay() -> None:
+    model, data = Linear(), points(40, 0)
+    weight, bias = model.linear.weight.clone(), model.linear.bias.clone()
+    fit(model, data, data, SIDE, epochs=1, parameter_groups=[{"params": [model.linear.bias]}], progress=False)
+    assert torch.equal(model.linear.weight, weight) and not torch.equal(model.linear.bias, bias)
+
+
 def test_augment_sees_training_batches_only() -> None:
     seen = []
 
