@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+WAVES = (2.0, 20.0)  # wavelengths in cells that tell neighbours apart, for `grid_encoding`
+
 
 def time_encoding(seconds: Tensor, dim: int, shortest: float = 0.1, longest: float = 100.0) -> Tensor:
     """Write times as sines and cosines of many wavelengths (Vaswani et al. 2017, section 3.5), on a clock in seconds.
@@ -37,16 +39,25 @@ def time_encoding(seconds: Tensor, dim: int, shortest: float = 0.1, longest: flo
     return torch.cat([phase.sin(), phase.cos()], dim=-1)
 
 
-def grid_encoding(grid: Sequence[int], dim: int, device: torch.device | str | None = None) -> Tensor:
+def grid_encoding(
+    grid: Sequence[int],
+    dim: int,
+    device: torch.device | str | None = None,
+    shortest: float = 2 * math.pi,
+    longest: float = 20_000 * math.pi,
+) -> Tensor:
     """Write the places of a grid's cells as sines and cosines (Vaswani et al. 2017), for one axis or several.
 
     Each axis has a part of the code to itself, as in MAE (He et al. 2022). In a part of width w, place p becomes
-    `sin(p ω_k)` and then `cos(p ω_k)` with `ω_k = 10000^(-2k / w)`, k = 0 … w/2 - 1.
+    `sin(p ω_k)` and then `cos(p ω_k)`, k = 0 … w/2 - 1. By default `ω_k = 10000^(-2k / w)`: most of these waves are so
+    long that neighbours on a small grid have nearly equal codes. Waves of 2 to 20 cells, `WAVES`, tell them apart.
 
     Args:
         grid: Number of cells along each axis, e.g. (H, W) or (T, H, W).
         dim: Width D of the code, even. The axes share it; what is left over goes to the first one.
         device: Where to.
+        shortest: Shortest wavelength, in cells.
+        longest: Where the wavelengths end, in cells: wave k has `shortest · (longest / shortest)^(2k / w)`.
 
     Returns:
         (N, D), N = product of `grid`; the last axis runs fastest.
@@ -63,7 +74,7 @@ def grid_encoding(grid: Sequence[int], dim: int, device: torch.device | str | No
     parts = []
     for axis, count in enumerate(grid):
         half = (width if axis else dim - (axes - 1) * width) // 2
-        speed = 10_000 ** (-torch.arange(half, device=device) / half)  # (w/2,)
+        speed = 2 * math.pi / shortest * (longest / shortest) ** (-torch.arange(half, device=device) / half)  # (w/2,)
         phase = torch.arange(count, device=device)[:, None] * speed  # (cells, w/2)
         code = torch.cat([phase.sin(), phase.cos()], dim=-1)  # (cells, w)
         shape = [count if other == axis else 1 for other in range(axes)]

@@ -10,9 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mmlearn.nn.embeddings import grid_encoding
+from mmlearn.nn.embeddings import WAVES, grid_encoding
 
-Positions = Literal["learned", "sincos", "none"]
+Positions = Literal["learned", "sincos", "waves", "none"]
 
 
 def patchify(x: Tensor, patch: Sequence[int]) -> Tensor:
@@ -68,7 +68,8 @@ class PatchEmbedding(nn.Module):
         patch: Sides of a patch; they divide the input's.
         dim: Width D of a step.
         channels: Channels C of the input.
-        positions: "learned" for one vector a place, "sincos" for `grid_encoding`, "none" where RoPE tells places apart.
+        positions: "learned" for one vector a place, "sincos" for `grid_encoding`, "waves" for the same with the short
+            `WAVES`, for small grids; "none" where RoPE tells places apart.
 
     Raises:
         ValueError: If a side is no multiple of its patch's.
@@ -146,8 +147,8 @@ class _Places(nn.Module):
 
     def __init__(self, grid: Sequence[int], dim: int, kind: Positions) -> None:
         super().__init__()
-        if kind not in ("learned", "sincos", "none"):
-            raise ValueError(f"positions is {kind!r}; expected 'learned', 'sincos' or 'none'")
+        if kind not in ("learned", "sincos", "waves", "none"):
+            raise ValueError(f"positions is {kind!r}; expected 'learned', 'sincos', 'waves' or 'none'")
         self.dim, self.kind = dim, kind
         self.learned = nn.Parameter(0.02 * torch.randn(*grid, dim)) if kind == "learned" else None
 
@@ -161,7 +162,7 @@ class _Places(nn.Module):
         if self.kind == "none":
             return torch.zeros(math.prod(grid), self.dim, device=device)
         if self.learned is None:
-            return grid_encoding(grid, self.dim, device)
+            return grid_encoding(grid, self.dim, device, *(WAVES if self.kind == "waves" else ()))
         if any(count > most for count, most in zip(grid, self.learned.shape, strict=False)):
             raise ValueError(f"{tuple(grid)} places; expected at most {tuple(self.learned.shape[:-1])}, as learned")
         return self.learned[tuple(slice(count) for count in grid)].flatten(0, -2)  # (…grid, D) → (N, D)

@@ -15,6 +15,7 @@ from torchmetrics import Metric
 from mmlearn.clip import Batch
 from mmlearn.nn import AudioTransformer, ImageTransformer, Transformer, VideoTransformer, grid_encoding
 from mmlearn.nn.backbones import named_size
+from mmlearn.nn.embeddings import WAVES
 from mmlearn.pretraining.masked_patches import (
     Patches,
     Targets,
@@ -151,7 +152,7 @@ class Decoder(nn.Module):
             mask: bool (B, K + H), True where a patch is real, the kept ones first.
         """
         seen = self.project(encoded)  # (B, K, dim)
-        places = grid_encoding(grid, self.dim, seen.device).to(seen.dtype)  # (N, dim)
+        places = grid_encoding(grid, self.dim, seen.device, *WAVES).to(seen.dtype)  # (N, dim)
         seen = seen + nn.functional.embedding(split.kept, places)
         asked = self.mask_token.to(seen.dtype) + nn.functional.embedding(split.hidden, places)  # (B, H, dim)
         x = self.transformer(torch.cat([seen, asked], dim=1), mask)

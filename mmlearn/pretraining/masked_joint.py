@@ -14,6 +14,7 @@ from mmlearn.clip import Batch, check_present
 from mmlearn.model import fill_absent
 from mmlearn.nn import Block, PatchEmbedding, TokenEmbedding, Transformer, grid_encoding
 from mmlearn.nn.backbones import named_size
+from mmlearn.nn.embeddings import WAVES
 from mmlearn.pretraining.masked import LIGHT, Guess
 from mmlearn.pretraining.masked_language import token_errors
 from mmlearn.pretraining.masked_patches import (
@@ -252,7 +253,7 @@ class CrossDecoder(nn.Module):
             hidden: long (B, H), which tokens to tell.
             grid: Tokens along each side, here.
         """
-        places = grid_encoding(grid, self.dim, encoded.device).to(encoded.dtype)  # (N, dim)
+        places = grid_encoding(grid, self.dim, encoded.device, *WAVES).to(encoded.dtype)  # (N, dim)
         x = self.mask_token.to(encoded.dtype) + nn.functional.embedding(hidden, places)  # (B, H, dim)
         context = torch.where(mask[..., None], encoded, 0.0)
         mask = mask | ~mask.any(dim=1, keepdim=True)  # a sample that has nothing to ask gets zeros for an answer

@@ -51,6 +51,17 @@ def test_places_against_the_formula(grid: tuple[int, ...], dim: int) -> None:
         assert torch.allclose(codes[tuple(cell)], torch.tensor(expected), atol=1e-5)
 
 
+def test_waves_are_as_long_as_they_say_and_tell_neighbours_apart() -> None:
+    codes = grid_encoding((7,), 16, None, 3.0, 12.0)  # half sines, half cosines
+    for k in range(8):
+        length = 3.0 * 4.0 ** (k / 8)
+        expected = torch.tensor([math.sin(2 * math.pi * p / length) for p in range(7)])
+        assert torch.allclose(codes[:, k], expected, atol=1e-5)
+    far, near = (PatchEmbedding((8, 32, 32), (2, 8, 8), 96, positions=kind).positions() for kind in ("sincos", "waves"))
+    gap = [torch.cdist(x, x).add(torch.eye(64) * 99).min().item() for x in (far, near)]
+    assert gap[1] > 2 * gap[0]
+
+
 def test_all_places_differ() -> None:
     codes = grid_encoding((4, 5, 6), 48)
     assert torch.cdist(codes, codes).add(torch.eye(120) * 9).min() > 0.05

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck
 
 from mmlearn.nn import Attention, Block, DropPath, Transformer, rotate, rotation
+from mmlearn.nn.transformer import xavier
 
 
 def copied(block: Block, dropout: float = 0.0) -> nn.TransformerEncoderLayer:
@@ -227,6 +228,18 @@ def test_steps_keep_their_precision_under_autocast() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         model(torch.randn(2, 3, 8, dtype=torch.bfloat16))
     assert seen == [torch.bfloat16]
+
+
+def test_xavier_draws_with_glorots_variance_and_leaves_the_rest_alone() -> None:
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"a": nn.Linear(300, 100), "b": nn.Linear(200, 200, bias=False), "e": nn.Embedding(5, 4)})
+    before = model["e"].weight.clone()
+    assert xavier(model) is model
+    for layer in (model["a"], model["b"]):
+        fans = layer.in_features + layer.out_features
+        assert layer.weight.var().item() == pytest.approx(2 / fans, rel=0.05)  # 30 000 draws or more: ± 0.5 %
+        assert layer.weight.abs().max() <= (6 / fans) ** 0.5  # a uniform law
+    assert (model["a"].bias == 0).all() and torch.equal(model["e"].weight, before)
 
 
 def test_errors_name_what_was_found() -> None:
