@@ -277,7 +277,7 @@ def test_fit_finds_the_line_and_the_noise() -> None:
                                  "seconds"]  # fmt: skip
     output = model(replace_x(batch, [0.0, 1.0]))
     assert task.estimate(output).tolist() == pytest.approx([100, 120], abs=1)
-    assert float(task.deviation(output)[0]) == pytest.approx(5, abs=0.4)
+    assert float(task.deviation(output)[0].detach()) == pytest.approx(5, abs=0.4)
     assert history[-1]["coverage"] == pytest.approx(0.9, abs=0.03)
     assert history[-1]["mae"] == pytest.approx(5 * math.sqrt(2 / math.pi), abs=0.2)  # of a Gaussian
 
