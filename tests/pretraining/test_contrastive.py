@@ -1,10 +1,12 @@
 """Contrastive losses against brute force in float64 and closed forms; what is absent, repeated, blockwise, gathered."""
 
+import json
 import math
 import os
 import socket
 import subprocess
 import sys
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.autograd import gradcheck
 from torch.nn.functional import cross_entropy, normalize
+from torch.profiler import ProfilerActivity, profile
 
 from mmlearn.pretraining.contrastive import ContrastiveLoss, SigmoidLoss, info_nce, siglip_loss
 
@@ -374,36 +377,23 @@ def test_a_process_alone_gathers_itself(tmp_path: Path) -> None:
         torch.distributed.destroy_process_group()
 
 
-MEMORY = """
-import torch
-from torch.nn.functional import normalize
-from mmlearn.pretraining.contrastive import info_nce
-from tests.memory import peak_memory
-
-torch.set_num_threads(1)
-def step(size, block):
-    a, b = (normalize(torch.randn(size, 32), dim=1).requires_grad_() for _ in range(2))
-    info_nce(a, b, torch.tensor(14.0, requires_grad=True), block_size=block).backward()
-
-step(64, 64)
-start = peak_memory()
-step(6000, 256)
-blockwise = peak_memory()
-step(6000, None)
-print(1000 * (blockwise - start), 1000 * (peak_memory() - start))
-"""
+def most_held(size: int, block_size: int | None, folder: Path) -> int:
+    """The most bytes that a forward and a backward pass hold at once, by PyTorch's own account of every tensor."""
+    a, b = (unit(size, 32, dtype=torch.float32).requires_grad_() for _ in range(2))
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        info_nce(a, b, torch.tensor(14.0, requires_grad=True), block_size=block_size).backward()
+    profiler.export_chrome_trace(str(folder / "trace.json"))
+    events = json.loads((folder / "trace.json").read_text(encoding="utf-8"))["traceEvents"]
+    changes = sorted((event["ts"], event["args"]["Bytes"]) for event in events if event["name"] == "[memory]")
+    return max(accumulate(change for _, change in changes))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="/proc/self/status is on Linux only")
-def test_memory_does_not_hold_the_matrix() -> None:
-    """6,000 × 6,000 floats are 144 MB; the plain loss holds several such matrices, blockwise less than one."""
-    found = subprocess.run(
-        [sys.executable, "-c", MEMORY],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    blockwise, plain = (float(number) for number in found.stdout.split())
-    assert plain > 2 * 144
-    assert blockwise < 144 / 2
+def test_memory_does_not_hold_the_matrix(tmp_path: Path) -> None:
+    """Twice the clips: twice the memory, less than one matrix; the plain loss holds several."""
+    blockwise = [most_held(size, 64, tmp_path) for size in (1000, 2000)]
+    plain = [most_held(size, None, tmp_path) for size in (1000, 2000)]
+    matrix = 2000 * 2000 * 4
+    assert blockwise[1] < 2.1 * blockwise[0]
+    assert blockwise[1] < matrix / 3
+    assert plain[1] > 3.8 * plain[0]
+    assert plain[1] > 3 * matrix
