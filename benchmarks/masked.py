@@ -5,21 +5,19 @@ it is hidden and what the loss asks for are varied one at a time. Then a linear 
 thing in unseen clips, and few labels finetune it. Masked captions, and the joint model, which tells a modality that it
 does not see.
 
-Run `python -m benchmarks.masked` (estimated: 25 minutes of one core); it writes benchmarks/results/masked.json. With
+Run `python -m benchmarks.masked` (about 25 minutes of one core); it writes benchmarks/results/masked.json. With
 names of parts (video, audio, text, joint) it runs these only, so that two can run side by side. What is finished is
 kept in _build/masked/, and a run that was stopped goes on from there.
 """
 
 import argparse
 import copy
-import json
 import math
 import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,7 +26,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import mmlearn
-from benchmarks.report import save, spread
+from benchmarks.report import UNFINISHED, keep, save, spread
 from mmlearn import Batch, collate, fit, predict
 from mmlearn.clip import Clip
 from mmlearn.datasets import HanziClips
@@ -65,7 +63,6 @@ BATCH_SIZE, BETAS = 16, (0.9, 0.95)  # AdamW's betas, as in MAE
 RATES = {"video": 5e-3, "audio": 4e-3, "text": 3e-3, "joint": 4e-3}
 EPOCHS = {"video": 10, "audio": 8, "text": 16, "joint": 8}
 FINETUNING = {"steps": 50, "lr": 1e-3}
-UNFINISHED = Path(__file__).parents[1] / "_build" / "masked"
 Data = dict[str, Batch]
 Scores = dict[str, float]
 
@@ -321,21 +318,6 @@ def plan(data: Data, vocabulary: Vocabulary) -> Plan:
     return parts
 
 
-def keep(file: Path, about: dict[str, Any], make: Callable[[], Scores]) -> Scores:
-    """Return what a run that was stopped has found with the same settings; else find it, and write it down."""
-    if file.exists() and (old := json.loads(file.read_text()))["about"] == about:
-        return old["row"]
-    start = time.process_time()
-    row = make()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    whole = file.with_suffix(".new")
-    whole.write_text(json.dumps({"about": about, "row": row}))
-    whole.replace(file)  # at once: never half a file
-    shown = {name: round(value, 3) for name, value in row.items()}
-    print(f"{file.stem}, {time.process_time() - start:.0f} s:", shown, flush=True)
-    return row
-
-
 def smoke() -> None:
     """The same code with tiny sizes; nothing is written."""
     CLIPS.update(train=96, valid=16, test=32)
@@ -368,12 +350,13 @@ def main() -> None:
         table[part] = {}
         for title, (seeds, run) in runs.items():
             rows = [
-                keep(UNFINISHED / f"{part}, {title}, {seed}.json", about, partial(run, seed=seed)) for seed in seeds
+                keep(UNFINISHED / "masked" / f"{part}, {title}, {seed}.json", about, partial(run, seed=seed))
+                for seed in seeds
             ]
             table[part][title] = {name: spread([row[name] for row in rows]) for name in rows[0]}
     if not arguments.parts:
         save("masked", about | table, peers=["scikit-learn"])
-        shutil.rmtree(UNFINISHED)
+        shutil.rmtree(UNFINISHED / "masked")
 
 
 if __name__ == "__main__":

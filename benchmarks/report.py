@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 RESULTS = Path(__file__).parent / "results"
+UNFINISHED = Path(__file__).parents[1] / "_build"  # a folder for each benchmark that goes on where it was stopped
 
 
 def spread(values: list[float]) -> dict[str, Any]:
@@ -45,6 +46,27 @@ def measure(calls: dict[str, Callable[[], Any]], repeats: int = 7, warm: bool = 
             seconds[name].append(time.perf_counter() - start)
     timed = {name: values[1:] for name, values in seconds.items()}
     return {name: {"median": statistics.median(v), "fastest": min(v), "values": v} for name, v in timed.items()}
+
+
+def keep(file: Path, about: dict[str, Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return what a run that was stopped has found with the same settings; else find it, and write it down.
+
+    Args:
+        file: Where it is written. The name says which run this is.
+        about: The benchmark's settings, as JSON gives them back: lists, not tuples.
+        make: Does the work and returns its results.
+    """
+    if file.exists() and (old := json.loads(file.read_text()))["about"] == about:
+        return old["row"]
+    start = time.process_time()
+    row = make()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    whole = file.with_suffix(".new")
+    whole.write_text(json.dumps({"about": about, "row": row}))
+    whole.replace(file)  # at once: never half a file
+    shown = {name: round(value, 3) for name, value in row.items() if isinstance(value, float)}
+    print(f"{file.stem}, {time.process_time() - start:.0f} s:", shown, flush=True)
+    return row
 
 
 def save(name: str, results: dict[str, Any], peers: Iterable[str] = ()) -> None:

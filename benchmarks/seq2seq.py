@@ -1,12 +1,15 @@
 """Sequences written from clips by plain networks, LSTMs and GRUs: chapter finetuning/seq2seq over 3 seeds.
 
-Run `python -m benchmarks.seq2seq` (about 12 minutes on one idle core); it writes benchmarks/results/seq2seq.json.
+Run `python -m benchmarks.seq2seq` (about 20 minutes of one core); it writes benchmarks/results/seq2seq.json. What is
+finished is kept in _build/seq2seq/, and a run that was stopped goes on from there.
 """
 
 import argparse
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +18,7 @@ from torch import nn
 from torchmetrics.text import CharErrorRate
 
 import mmlearn
-from benchmarks.report import save, spread
+from benchmarks.report import UNFINISHED, keep, save, spread
 from mmlearn import Batch, Clip, collate, fit
 from mmlearn.datasets import HanziClips, grammar
 from mmlearn.datasets.strokes import stroke_sequence
@@ -32,6 +35,7 @@ EPOCHS = {"shown": 12, "pinyin": 8, "last": 12, "strokes": 10, "caption": 12}
 RATE, DIM, TUBELET, FPS = 16_000, 96, 2, 16 / 1.92  # samples a second; width; frames a step; frames a second
 RATES = {"audio": 12.5, "seen": FPS / TUBELET}  # steps a second
 NOISE_DB = 10.0
+WIDTH, ALPHAS = 5, [0.0, 0.6, 2.0]  # beam search: hypotheses, penalties of length
 
 log_mel = LogMel()
 
@@ -70,6 +74,7 @@ class Reader(nn.Module):
         return torch.cat([self.step(steps), whole], dim=1).transpose(1, 2)
 
 
+@cache
 def load() -> tuple[dict[str, Batch], dict[str, Vocabulary], list[Clip]]:
     """All that is read, and all that may be written, in one batch a split; the test clips also in white noise."""
     clips = {split: HanziClips(size, split=split, length=(2, 3)) for split, size in SIZES.items()}
@@ -152,8 +157,11 @@ def gradient_by_distance(encoder: RecurrentEncoder, mel: torch.Tensor) -> list[f
 
 
 @torch.no_grad()
-def judge(model: EncoderDecoder, batch: Batch, vocabulary: Vocabulary, clips: list[Clip]) -> dict[str, float]:
-    """Exact match and edits per token; share of wrong tokens after the true ones, and after the model's own."""
+def judge(model: EncoderDecoder, batch: Batch, vocabulary: Vocabulary) -> tuple[dict[str, float], list[str]]:
+    """What the model writes, greedily, and its scores.
+
+    Exact match, edits per token, and the share of wrong tokens: after the true ones, and after the model's own.
+    """
     model.cpu().eval()
     parts = [batch[i : i + 100] for i in range(0, len(batch), 100)]
     task = Seq2Seq(len(vocabulary), model.target)
@@ -167,16 +175,39 @@ def judge(model: EncoderDecoder, batch: Batch, vocabulary: Vocabulary, clips: li
         told.append((model(part).argmax(dim=1) != target)[real])
         own.append((ids != target)[real])
         texts += [vocabulary.decode(row) for row in ids]
-        truths += [vocabulary.decode(row[keep]) for row, keep in zip(target, real, strict=True)]
+        truths += [vocabulary.decode(row[there]) for row, there in zip(target, real, strict=True)]
     scores = {
         "exact match": float(np.mean([a == b for a, b in zip(texts, truths, strict=True)])),
         "edits": float(CharErrorRate()(texts, truths)),
         "wrong, told": float(torch.cat(told).float().mean()),
         "wrong, own": float(torch.cat(own).float().mean()),
     }
-    if model.target == "caption":
-        fits = [right_captions(clip).fullmatch(text) is not None for clip, text in zip(clips, texts, strict=True)]
-        scores["one of all right ones"] = float(np.mean(fits))
+    return scores, texts
+
+
+def judge_captions(
+    model: EncoderDecoder, batch: Batch, vocabulary: Vocabulary, clips: list[Clip], texts: list[str]
+) -> dict[str, float]:
+    """How often one of all right captions is written, greedily (`texts`) and with beams; their log-probabilities."""
+    patterns = [right_captions(clip) for clip in clips]
+    limit = batch.data["caption"].shape[1] - 1
+
+    def right(guesses: list[str]) -> float:
+        return float(np.mean([p.fullmatch(guess) is not None for p, guess in zip(patterns, guesses, strict=True)]))
+
+    def search(**options: Any) -> tuple[list[str], torch.Tensor]:
+        parts = [model.generate(batch[i : i + 100], max_length=limit, **options) for i in range(0, len(batch), 100)]
+        return [vocabulary.decode(ids) for tokens, _ in parts for ids in tokens], torch.cat([part[1] for part in parts])
+
+    scores = {"one of all right ones": right(texts), "characters": float(np.mean([len(text) for text in texts]))}
+    _, greedy = search()
+    for alpha in ALPHAS:
+        guesses, ranked = search(width=WIDTH, length_penalty=alpha)
+        scores[f"one of all right ones, beam, {alpha}"] = right(guesses)
+        scores[f"characters, beam, {alpha}"] = float(np.mean([len(text) for text in guesses]))
+        if alpha == 0:  # ranked by log-probability alone
+            scores["log-probability gained by the beam"] = float((ranked - greedy).mean())
+            scores["clips that gain"] = float((ranked > greedy + 1e-4).float().mean())
     return scores
 
 
@@ -185,50 +216,79 @@ def train(model: nn.Module, data: dict[str, Batch], name: str, known: Vocabulary
     fit(model, data["train"], data["valid"], task, epochs=epochs, seed=seed, batch_size=64, lr=5e-3, progress=False)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--smoke", action="store_true", help="one epoch, one seed, nothing written")
-    smoke = parser.parse_args().smoke
+@cache
+def seen(seed: int) -> dict[str, Batch]:
+    """All batches, with what a reader trained from this seed sees in them."""
+    data, known, _ = load()
+    mmlearn.seed_everything(seed)
+    reader = Reader(len(known["shown"]))
+    train(reader, data, "shown", known["shown"], EPOCHS["shown"], seed)
+    return {split: look(reader, batch) for split, batch in data.items()}
+
+
+def run(name: str, cell: str, attention: str, forcing: float, seed: int) -> dict[str, Any]:
+    """Train one model from one seed, and judge it on the test clips."""
     data, known, clips = load()
+    data = data if name == "pinyin" else seen(seed)
     whole = data["test"].data["audio"][data["test"].mask["audio"].all(dim=1)][:100]  # clips without padding
     whole = (whole - whole.mean(dim=(1, 2), keepdim=True)) / (whole.std(dim=(1, 2), keepdim=True) + 1e-3)
-    variants = [(name, cell, "additive", 1.0) for name in ("pinyin", "strokes", "caption") for cell in CELLS]
-    variants += [("pinyin", cell, "last", 1.0) for cell in CELLS]
-    variants += [("pinyin", "gru", "additive", share) for share in (0.5, 0.0)]
-    found: dict[str, list[dict[str, Any]]] = {}
-    for seed in SEEDS[:1] if smoke else SEEDS:
-        mmlearn.seed_everything(seed)
-        reader = Reader(len(known["shown"]))
-        train(reader, data, "shown", known["shown"], 1 if smoke else EPOCHS["shown"], seed)
-        data |= {split: look(reader, batch) for split, batch in data.items()}
-        for name, cell, attention, share in variants:
-            title = f"{name}, {cell}" + ", last" * (attention == "last") + f", teacher {share}" * (share < 1)
-            mmlearn.seed_everything(seed)
-            model = build(name, len(known[name]), cell, attention, share)
-            scores: dict[str, Any] = {}
-            if attention == "last":
-                scores["gradient before"] = gradient_by_distance(model.encoders["audio"], whole)
-            epochs = EPOCHS["last" if attention == "last" else name]
-            train(model, data, name, known[name], 1 if smoke else epochs, seed)
-            scores |= judge(model, data["test"], known[name], clips)
-            if name == "pinyin":
-                noisy = judge(model, data["noisy"], known[name], clips)
-                scores |= {f"{key}, noisy": value for key, value in noisy.items()}
-            if attention == "last":
-                scores["gradient after"] = gradient_by_distance(model.encoders["audio"], whole)
-            found.setdefault(title, []).append(scores)
-            print(seed, title, {k: round(v, 3) for k, v in scores.items() if "gradient" not in k}, flush=True)
-    if not smoke:
-        results = {
-            title: {
-                key: np.exp(np.mean(np.log([row[key] for row in rows]), axis=0)).tolist()
-                if "gradient" in key
-                else spread([row[key] for row in rows])
-                for key in rows[0]
-            }
-            for title, rows in found.items()
+    mmlearn.seed_everything(seed)
+    model = build(name, len(known[name]), cell, attention, forcing)
+    found: dict[str, Any] = {}
+    if attention == "last":
+        found["gradient before"] = gradient_by_distance(model.encoders["audio"], whole)
+    train(model, data, name, known[name], EPOCHS["last" if attention == "last" else name], seed)
+    scores, texts = judge(model, data["test"], known[name])
+    found |= scores
+    if name == "pinyin":
+        noisy, _ = judge(model, data["noisy"], known[name])
+        found |= {f"{key}, noisy": value for key, value in noisy.items()}
+    if name == "caption":
+        found |= judge_captions(model, data["test"], known[name], clips, texts)
+    if attention == "last":
+        found["gradient after"] = gradient_by_distance(model.encoders["audio"], whole)
+    return found
+
+
+def plan() -> dict[str, Callable[[int], dict[str, Any]]]:
+    """Title of a run → what is done with a seed."""
+    every = {f"{name}, {cell}": (name, cell, "additive", 1.0) for name in ("pinyin", "strokes", "caption")
+             for cell in CELLS}  # fmt: skip
+    every |= {f"pinyin, {cell}, last": ("pinyin", cell, "last", 1.0) for cell in CELLS}
+    every |= {f"pinyin, gru, {score}": ("pinyin", "gru", score, 1.0) for score in ("dot", "general")}
+    every |= {f"pinyin, gru, teacher {share}": ("pinyin", "gru", "additive", share) for share in (0.5, 0.0)}
+    return {title: partial(run, *options) for title, options in every.items()}
+
+
+def smoke() -> None:
+    """The same code with tiny sizes; nothing is written."""
+    SIZES.update(train=96, valid=16, test=32)
+    EPOCHS.update(dict.fromkeys(EPOCHS, 1))
+    for title, make in plan().items():
+        print(title, make(0), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--smoke", action="store_true", help="tiny sizes, nothing is written")
+    if parser.parse_args().smoke:
+        smoke()
+        return
+    about = {"seeds": SEEDS, "sizes": SIZES, "epochs": EPOCHS, "noise_db": NOISE_DB, "width": WIDTH, "alphas": ALPHAS}
+    runs = plan()
+    found: dict[str, list[dict[str, Any]]] = {title: [] for title in runs}
+    for seed in SEEDS:
+        for title, make in runs.items():
+            found[title].append(keep(UNFINISHED / "seq2seq" / f"{title}, {seed}.json", about, partial(make, seed)))
+    table = {
+        title: {
+            key: [row[key] for row in rows] if "gradient" in key else spread([row[key] for row in rows])
+            for key in rows[0]
         }
-        save("seq2seq", {"seeds": SEEDS, "sizes": SIZES, "epochs": EPOCHS, "noise_db": NOISE_DB, **results})
+        for title, rows in found.items()
+    }
+    save("seq2seq", about | table)
+    shutil.rmtree(UNFINISHED / "seq2seq")
 
 
 if __name__ == "__main__":

@@ -132,14 +132,15 @@ def prefix_beam_search(
     for emit in log_probs.tolist():
         ends: defaultdict[Labelling, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
         for prefix, (in_blank, in_token) in beam.items():
-            ends[prefix][0].append(_add(in_blank, in_token) + emit[blank])
+            either = _add(in_blank, in_token)
+            ends[prefix][0].append(either + emit[blank])
             if prefix:
                 ends[prefix][1].append(in_token + emit[prefix[-1]])  # the same sound goes on
             for token in free if lexicon is None else lexicon.tokens(states[prefix]):
                 longer = (*prefix, token)
                 if lexicon is not None and longer not in states:
                     states[longer] = lexicon.step(states[prefix], token)
-                before = in_blank if prefix and token == prefix[-1] else _add(in_blank, in_token)
+                before = in_blank if prefix and token == prefix[-1] else either
                 ends[longer][1].append(before + emit[token])
         sums = {prefix: (_add(*blanks), _add(*said)) for prefix, (blanks, said) in ends.items()}
         beam = dict(sorted(sums.items(), key=lambda item: _add(*item[1]), reverse=True)[:width])

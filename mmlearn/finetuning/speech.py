@@ -227,7 +227,7 @@ class CTC:
             count, now = int(counts[row]), tokens[row]
             repeats = int(((now[1:] == now[:-1]) & (now[1:] != BLANK)).sum())
             raise ValueError(
-                f"the loss of sample {row} is {float(losses[row])}: {count} tokens, {repeats} of them repeated, need "
+                f"the loss of sample {row} is {losses[row].item()}: {count} tokens, {repeats} of them repeated, need "
                 f"{count + repeats} steps; its output has {output.shape[1]}, padding included"
             )
         return (losses / counts.clamp(min=1)).mean()

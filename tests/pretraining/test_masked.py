@@ -27,7 +27,7 @@ from mmlearn.nn import (
 )
 from mmlearn.preprocessing.text import Segmenter, characters
 from mmlearn.pretraining.masked import Decoder, Guess, MaskedAutoencoder, MaskedPrediction
-from mmlearn.pretraining.masked_joint import JointMaskedAutoencoder
+from mmlearn.pretraining.masked_joint import CrossDecoder, JointMaskedAutoencoder
 from mmlearn.pretraining.masked_language import MaskedLanguageModel
 from mmlearn.pretraining.masked_patches import cut, put_back
 from mmlearn.pretraining.masking import (
@@ -339,6 +339,29 @@ def test_predictions_depend_on_places_and_only_hidden_ones_are_made() -> None:
     mask[:, 2] = False
     encoded[:, 2] = torch.nan
     assert decoder(encoded, split, (3, 4), mask).isfinite().all()
+
+
+@pytest.mark.parametrize("kind", [Decoder, CrossDecoder])
+def test_decoders_write_places_in_waves_of_2_to_20_patches(kind: type[Decoder | CrossDecoder]) -> None:
+    """Against sines and cosines in a loop: on a small grid, longer waves would hardly tell neighbours apart."""
+    decoder, entered = kind(16, 5, LIGHT), []
+    nn.init.zeros_(decoder.mask_token)  # what is left of a hidden token is its place
+    first = decoder.transformer if isinstance(decoder, Decoder) else decoder.blocks[0]
+    first.register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0]))
+    split, encoded = random_masking(2, (3, 4), 0.5), torch.zeros(2, 6, 16)
+    if isinstance(decoder, Decoder):
+        nn.init.zeros_(decoder.project.bias)  # nor is there more in a kept one
+        decoder(encoded, split, (3, 4))
+        places = torch.cat(split, dim=1)
+    else:
+        decoder(encoded, torch.ones(2, 6, dtype=torch.bool), split.hidden, (3, 4))
+        places = split.hidden
+    expected = []
+    for n in places.flatten().tolist():
+        for p in divmod(n, 4):  # row and column: four of the eight numbers for each
+            turns = [p / 2, p / (2 * 10**0.5)]  # wave k of 2 is 2 · 10^(k / 2) patches long
+            expected += [f(2 * math.pi * t) for f in (math.sin, math.cos) for t in turns]
+    assert torch.allclose(entered[0], torch.tensor(expected).view(*places.shape, 8), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["video", "audio"])
