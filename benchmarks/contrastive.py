@@ -5,16 +5,14 @@ whether a sentence never seen together is read. Temperature, batch size, what co
 are varied one at a time; a probe and few-label curves say what an encoder is worth afterwards.
 
 Run `python -m benchmarks.contrastive` (about 20 minutes of one core). What is finished is kept in
-_build/contrastive.json, and a run that was stopped goes on from there.
+_build/contrastive/, and a run that was stopped goes on from there.
 """
 
 import copy
-import json
 import math
-import time
+import shutil
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 import mmlearn
-from benchmarks.report import save, spread
+from benchmarks.report import UNFINISHED, keep, save, spread
 from mmlearn import Batch, collate, fit
 from mmlearn.datasets import HanziClips, grammar
 from mmlearn.finetuning.probing import few_labels, linear_probe
@@ -51,7 +49,6 @@ SETTINGS = {"epochs": 6, "batch_size": 64, "lr": 3e-3}
 PAIR_EPOCHS = 20  # picture and sound alone, without words, start slowly
 FINETUNING: dict[str, Any] = {"steps": 150, "batch_size": 32, "lr": {"head": 1e-2, "pretrained": 3e-4, "new": 3e-3}}
 SENTENCES = len(grammar.NUMBERS) * len(grammar.THINGS)
-UNFINISHED = Path(__file__).parents[1] / "_build" / "contrastive.json"
 Scores = dict[str, float]
 
 
@@ -220,21 +217,6 @@ def main() -> None:
     about = {"seeds": SEEDS, "more_seeds": MORE_SEEDS, "settings": settings, "finetuning": FINETUNING}
     about |= {"temperatures": TEMPERATURES, "batches": BATCHES, "labels": LABELS}
     about["changes"] = {name: changes for name, (_, _, changes) in runs.items()}
-    done = json.loads(UNFINISHED.read_text()) if UNFINISHED.exists() else {}
-    rows: dict[str, dict[str, Scores]] = done["rows"] if done.get("about") == about else {}
-
-    def keep(name: str, seed: int, make: Callable[[], Scores]) -> None:
-        """Run one seed, unless a run that was stopped has done it; write what is done so far."""
-        if str(seed) in rows.setdefault(name, {}):
-            return
-        start = time.process_time()
-        rows[name][str(seed)] = make()
-        UNFINISHED.parent.mkdir(exist_ok=True)
-        whole = UNFINISHED.with_suffix(".new")
-        whole.write_text(json.dumps({"about": about, "rows": rows}))
-        whole.replace(UNFINISHED)  # at once: never half a file
-        shown = {key: round(value, 3) for key, value in rows[name][str(seed)].items()}
-        print(f"{name}, seed {seed}, {time.process_time() - start:.0f} s:", shown, flush=True)
 
     def one(seed: int, criterion: Callable[[], ContrastiveLoss], changes: dict[str, Any], labels: bool) -> Scores:
         model = train(data, vocabulary, seed, criterion(), **changes)
@@ -244,15 +226,17 @@ def main() -> None:
         mmlearn.seed_everything(seed)
         return few(data, VideoEncoder(), seed, is_new=True)
 
-    for seed in MORE_SEEDS:
-        keep("from scratch", seed, partial(scratch, seed))
+    todo: dict[str, dict[int, Callable[[], Scores]]] = {
+        "from scratch": {seed: partial(scratch, seed) for seed in MORE_SEEDS}
+    }
     for name, (seeds, criterion, changes) in runs.items():
-        for seed in seeds:
-            keep(name, seed, partial(one, seed, criterion, changes, seeds == MORE_SEEDS))
-    table = {name: {key: spread([row[key] for row in by_seed.values()]) for key in next(iter(by_seed.values()))}
-             for name, by_seed in rows.items()}  # fmt: skip
+        todo[name] = {seed: partial(one, seed, criterion, changes, seeds == MORE_SEEDS) for seed in seeds}
+    table = {}
+    for name, makes in todo.items():
+        rows = [keep(UNFINISHED / "contrastive" / f"{name}, {seed}.json", about, make) for seed, make in makes.items()]
+        table[name] = {key: spread([row[key] for row in rows]) for key in rows[0]}
     save("contrastive", about | {"runs": table}, peers=["scikit-learn"])
-    UNFINISHED.unlink()
+    shutil.rmtree(UNFINISHED / "contrastive")
 
 
 if __name__ == "__main__":
