@@ -7,8 +7,9 @@ autoencoder against transformers' VideoMAE. A peer that cannot be imported is le
 
 Run `python -m benchmarks.gpu` on a machine with a GPU; it writes benchmarks/results/gpu.json, or gpu.json in the folder
 `--out`. Each row is written as soon as it is there: what fails or runs out of time later costs the rest nothing.
-`--smoke` runs the same code with tiny sizes on any machine and writes nothing; `--only loss` runs one part. Where there
-is no git, name the commit by `--commit`.
+`--smoke` runs the same code with tiny sizes on any machine and writes nothing. `--only loss preprocessing contrastive`
+runs these parts, and a second call with `--only video` adds to what the first one wrote, if commit, card and versions
+are the same. Where there is no git, name the commit by `--commit`.
 """
 
 import argparse
@@ -84,6 +85,10 @@ class Record:
         self.reached: dict[str, float] = {}
         self.failed: dict[str, str] = {}
         self.about = about | {"complete": False}
+        if path is not None and path.exists():
+            old = json.loads(path.read_text(encoding="utf-8"))
+            if all(old.get(key) == about[key] for key in ("commit", "device", "versions")):
+                self.rows, self.reached, self.failed = old["rows"], old["reached"], old["failed"]
 
     def seconds(self) -> float:
         """Return the time since the start."""
@@ -91,6 +96,8 @@ class Record:
 
     def attempt(self, name: str, call: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
         """Return and keep what a call returns; None where it fails, or where no time is left to begin."""
+        for old in (self.rows, self.failed):
+            old.pop(name, None)
         if self.seconds() > LAST_START:
             self.failed[name] = "no time left"
         else:
@@ -493,7 +500,7 @@ def main() -> None:
             f"goal {goal}: {'met' if sign * value >= sign * goal else 'MISSED'}" if sign and not arguments.smoke else ""
         )
         print(f"{key:55} {value:9.3f} {verdict}")
-    record.about["complete"] = not record.failed
+    record.about["complete"] = not record.failed and GOALS.keys() <= record.reached.keys()
     record.write()
     watch.cancel()
     if arguments.smoke:
