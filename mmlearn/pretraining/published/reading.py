@@ -96,7 +96,7 @@ def from_pretrained(name_or_folder: str | os.PathLike[str], revision: str | None
     source, tensors = _read_tensors(folder)
     if config["model_type"] == "videomae":  # transformers 5 calls query.bias what published files call q_bias
         tensors = {re.sub(r"(query|value)\.bias$", lambda m: m[1][0] + "_bias", name): x for name, x in tensors.items()}
-        # Some of its versions give keys a bias, too. It adds one number to all scores of a query: softmax is blind to it.
+        # Some of its versions give keys a bias, too. It adds one number to all scores of a query; softmax ignores it.
         tensors = {name: x for name, x in tensors.items() if not name.endswith(".key.bias")}
     _fill(model, tensors, layout.names, source)
     return model.eval()
