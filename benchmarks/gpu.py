@@ -9,7 +9,7 @@ Run `python -m benchmarks.gpu` on a machine with a GPU; it writes benchmarks/res
 `--out`. Each row is written as soon as it is there: what fails or runs out of time later costs the rest nothing.
 `--smoke` runs the same code with tiny sizes on any machine and writes nothing. `--only loss preprocessing contrastive`
 runs these parts, and a second call with `--only video` adds to what the first one wrote, if commit, card and versions
-are the same. Where there is no git, name the commit by `--commit`.
+are the same and all is committed. Where there is no git, name the commit by `--commit`.
 """
 
 import argparse
@@ -85,10 +85,17 @@ class Record:
         self.reached: dict[str, float] = {}
         self.failed: dict[str, str] = {}
         self.about = about | {"complete": False}
-        if path is not None and path.exists():
-            old = json.loads(path.read_text(encoding="utf-8"))
-            if all(old.get(key) == about[key] for key in ("commit", "device", "versions")):
-                self.rows, self.reached, self.failed = old["rows"], old["reached"], old["failed"]
+
+    def go_on(self, again: list[str]) -> None:
+        """Take over what an earlier call has found about other parts than these: same commit, card and versions."""
+        if self.path is None or not self.path.exists() or self.about["commit"].endswith(("unknown", "-dirty")):
+            return
+        old = json.loads(self.path.read_text(encoding="utf-8"))
+        if any(old.get(key) != self.about[key] for key in ("commit", "device", "versions")):
+            return
+        titles = tuple(title for part in again for title in (f"numerics, {part}", *TITLES[part]))
+        for found, key in ((self.rows, "rows"), (self.reached, "reached"), (self.failed, "failed")):
+            found.update({name: x for name, x in old[key].items() if not name.startswith(titles)})
 
     def seconds(self) -> float:
         """Return the time since the start."""
@@ -96,8 +103,6 @@ class Record:
 
     def attempt(self, name: str, call: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
         """Return and keep what a call returns; None where it fails, or where no time is left to begin."""
-        for old in (self.rows, self.failed):
-            old.pop(name, None)
         if self.seconds() > LAST_START:
             self.failed[name] = "no time left"
         else:
@@ -433,6 +438,12 @@ def preprocessing(sizes: Sizes, limit: float, record: Record) -> None:
 
 
 PARTS = {"loss": loss_alone, "preprocessing": preprocessing, "contrastive": contrastive, "video": video_masked}
+TITLES = {  # how the names of a part's rows, goals and failures begin
+    "loss": ["loss"],
+    "preprocessing": ["preprocessing", "log-mel", "augmentation"],
+    "contrastive": ["contrastive"],
+    "video": ["video"],
+}
 CHECKS = {"loss": check_loss, "contrastive": check_dual, "video": check_video}  # preprocessing compares as it times
 
 
@@ -475,6 +486,7 @@ def main() -> None:
     watch.start()
     sizes = SMOKE if arguments.smoke else FULL
     record = Record(None if arguments.smoke else arguments.out / "gpu.json", about_this_run(arguments.commit))
+    record.go_on(arguments.only)
     torch.set_float32_matmul_precision("highest")
     agreed = []
     for name in arguments.only:
