@@ -6,6 +6,8 @@ Chapter: start/setup.
 import importlib
 import platform
 import shutil
+import tempfile
+import warnings
 from importlib import metadata
 from pathlib import Path
 
@@ -43,6 +45,7 @@ def check() -> bool:
     problems += _check_requirements()
     problems += _check_namesake()
     problems += _check_device()
+    problems += _check_media()
     problems += _check_data()
     problems += _check_disk()
     problems += _check_font()
@@ -111,13 +114,71 @@ def _check_namesake() -> list[str]:
 
 
 def _check_device() -> list[str]:
-    try:
-        device = runtime.device()
-        name = importlib.import_module("torch").cuda.get_device_name() if device.type == "cuda" else platform.machine()
-        arithmetic = {"no": "float32", "fp16": "float16 with loss scaling", "bf16": "bfloat16"}
-        _say("device", f"{device.type} ({name}), {arithmetic[runtime.precision(device)]}")
-    except Exception as error:  # a driver that does not fit raises many things
-        return [f"no device works ({_first_line(error)}). {_reinstall('torch')}"]
+    """Train one step on the device: its driver, its kernels and its half precision are used, not only listed."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            device = runtime.device()
+            name = importlib.import_module("torch").cuda.get_device_name() if device.type == "cuda" else ""
+            arithmetic = {"no": "float32", "fp16": "float16 with loss scaling", "bf16": "bfloat16"}
+            _say("device", f"{device.type} ({name or platform.machine()}), {arithmetic[runtime.precision(device)]}")
+            _train_one_step()
+        except Exception as error:  # a driver that does not fit raises many things
+            return [f"no device works ({_first_line(error)}). {_reinstall('torch')}"]
+    return [str(warning.message) for warning in caught if "cannot multiply" in str(warning.message)]
+
+
+def _train_one_step() -> None:
+    """Run `fit` for one step of a small convolutional network.
+
+    Raises:
+        ArithmeticError: If the step leaves the weights as they were, or makes them something that is no number.
+    """
+    import torch
+
+    from mmlearn import Batch, fit
+    from mmlearn.finetuning import Classification
+
+    class Small(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv2d(3, 4, 3)
+            self.head = torch.nn.Linear(144, 2)
+
+        def forward(self, batch: Batch) -> torch.Tensor:
+            return self.head(self.conv(batch.data["image"]).flatten(1))
+
+    images = torch.linspace(-1, 1, 4 * 3 * 64).view(4, 3, 8, 8)
+    there, labels = torch.ones(4, dtype=torch.bool), torch.tensor([0, 1, 0, 1])
+    batch, model = Batch({"image": images}, {"image": there}, {}, {"label": labels}), Small()
+    before = model.conv.weight.detach().clone()
+    fit(model, batch, batch, Classification("label", 2), epochs=1, batch_size=4, progress=False)
+    after = model.conv.weight.detach().cpu()
+    if not bool(after.isfinite().all()) or torch.equal(before, after):
+        raise ArithmeticError("one step of training did not change the weights to other finite numbers")
+
+
+def _check_media() -> list[str]:
+    """Write a small film with sound, and read it back: PyAV and FFmpeg's codecs are used, not only imported."""
+    import numpy as np
+
+    from mmlearn.media import read_mp4, write_mp4
+
+    video = np.full((5, 64, 64, 3), 90, np.uint8)
+    sound = 0.5 * np.sin(np.arange(8000) / 5).astype(np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "check.mp4"
+        try:
+            write_mp4(path, video=video, fps=10, audio=sound, sample_rate=16_000)
+            found = read_mp4(path)
+        except Exception as error:  # a version of PyAV that this package was never tried with raises anything
+            return [f"video files cannot be written and read ({_first_line(error)}). {_reinstall('av')}"]
+    frames = found.video if found.video is not None else np.zeros((0, 1))
+    samples = found.audio if found.audio is not None else np.zeros(0)
+    _say("video files", f"{len(frames)} frames and {len(samples):,} samples written and read")
+    if frames.shape != video.shape or np.abs(frames.astype(int) - 90).max() > 3 or len(samples) != len(sound):
+        return [f"a film of 5 grey frames and 8,000 samples came back as {frames.shape} and {len(samples)} samples. "
+                f"{_reinstall('av')}"]  # fmt: skip
     return []
 
 

@@ -60,6 +60,15 @@ def film(home: Home = None) -> None:
 
 
 @data.command()
+def faces(home: Home = None) -> None:
+    """Fetch and verify the networks that find faces, MTCNN's (2 MB). Does nothing where they are already there."""
+    from mmlearn.preprocessing.mtcnn import fetch_faces
+
+    with _one_line_errors():
+        typer.echo(f"faces    {fetch_faces(home)}")
+
+
+@data.command()
 def folder(
     source: Source,
     split: Split = None,
@@ -90,6 +99,45 @@ def shard(
     for name, reason in clips.skipped.items():
         typer.echo(f"left out {name}: {reason}", err=True)
     typer.echo(f"{len(clips)} clips in {len(shards)} shards: {out}")
+
+
+@data.command()
+def size(home: Home = None) -> None:
+    """Print how much room the course's data take, and where."""
+    from mmlearn.datasets.stored import sizes
+
+    for name, path, taken in sizes(home):
+        typer.echo(f"{name:10} {taken / 1e6:10.1f} MB  {path}")
+
+
+@data.command()
+def verify(home: Home = None) -> None:
+    """Compare all that is kept with its checksums. The exit status is 1 if something is damaged."""
+    from mmlearn.datasets.stored import damaged
+
+    with _one_line_errors():
+        found = damaged(home)
+    for path, what in found:
+        typer.echo(f"damaged  {path}: {what}")
+    if found:
+        typer.echo("What was made is made anew when it is next needed; what was fetched, by `mmlearn data hanzi`.")
+        raise typer.Exit(1)
+    typer.echo("All is whole.")
+
+
+@data.command()
+def clear(
+    home: Home = None,
+    fetched: Annotated[
+        bool, typer.Option("--fetched", help="Also what was fetched: strokes, voices, film, faces.")
+    ] = False,
+) -> None:
+    """Remove what was made (clips, arrays, a dictionary); it is made anew when it is next needed."""
+    from mmlearn.datasets.stored import clear as clear_data
+
+    with _one_line_errors():
+        freed = clear_data(home, fetched)
+    typer.echo(f"{freed / 1e6:.1f} MB are free again.")
 
 
 def _open_folder(source: Path, split: str | None, strict: bool) -> "VideoFolder":

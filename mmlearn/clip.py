@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from mmlearn import media
+from mmlearn.labels import collate_labels
 
 SYNC = 1e-4  # seconds: streams that are nearer than this count as simultaneous; sound travels 3 cm in that time
 
@@ -42,7 +43,8 @@ class Clip:
             A modality that is missing is not in the dictionary.
         rates: "video" in frames a second, "audio" in samples a second.
         words: The words with their times; they become the subtitles of a saved file.
-        labels: What is known about the clip: class indices, quantities, names.
+        labels: What is known about the clip: class indices, quantities, vectors, lists of tokens, names. Where
+            something is not known, its key is missing.
         name: Where it comes from.
         times: Seconds (T,) at which the steps of a stream begin, where they are not at 0, 1 / rate, 2 / rate, …: frames
             of a variable rate, or chosen ones. `seconds` gives them for every timed stream.
@@ -168,11 +170,15 @@ class Clip:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an mp4 file: H.264 picture, AAC sound, words as subtitles; text, labels and name as metadata.
 
-        The file's frames are evenly spaced; `times` go into the metadata, and `load` brings them back.
+        The file's frames are evenly spaced; `times` go into the metadata, and `load` brings them back. So do words,
+        where subtitles cannot hold them as they are: subtitles come in order, never overlap, and last 1 ms or more. A
+        player then shows an approximation: a word ends where the next one begins.
 
         Raises:
-            ValueError: If there is neither picture nor sound, or a stream has an unfit shape or type.
+            ValueError: If there is neither picture nor sound, a stream has an unfit shape or type, or a word's times
+                are not finite.
         """
+        subtitles, exact = subtitles_of(self.words)
         notes = {"text": self.text, "labels": self.labels, "name": self.name}
         times = {name: self.seconds(name).tolist() for name in self.times if name in self.streams}
         fps, when = self.rates.get("video", 25.0), times.get("video", [])
@@ -184,20 +190,25 @@ class Clip:
             fps=fps,
             audio=self.audio,
             sample_rate=int(self.rates.get("audio", 16_000)),
-            subtitles=[(word.start, word.end, word.text) for word in self.words],
+            subtitles=subtitles,
             metadata={
                 "comment": json.dumps(
-                    notes | ({"times": times} if times else {}), ensure_ascii=False, default=_plain_number
+                    notes | ({"times": times} if times else {}) | ({} if exact else {"words": _rows(self.words)}),
+                    ensure_ascii=False,
+                    default=_plain_number,
                 )
             },
         )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Clip:
-        """Read a video file; what `save` wrote beside the streams comes back too.
+        """Read a whole video file; what `save` wrote beside the streams comes back too.
+
+        Frames that are not evenly spaced get `times`: those that `save` was given, else those of the file.
 
         Raises:
-            FileNotFoundError, ValueError: If there is no such file, or it cannot be read as video or sound.
+            FileNotFoundError, ValueError: If there is no such file, or it cannot be read as video or sound, or holds
+                more than memory allows (see `mmlearn.media.read_mp4`).
         """
         found = media.read_mp4(path)
         notes = _Notes(found.metadata.get("comment", ""))
@@ -205,10 +216,12 @@ class Clip:
         streams: dict[str, Any] = {name: stream for name, stream in found_streams.items() if stream is not None}
         rates = {"video": found.fps, "audio": found.sample_rate}
         times = {name: _as_times(when) for name, when in (notes.get("times", dict) or {}).items()}
+        times = {"video": found.times} | {n: t for n, t in times.items() if t is not None}
+        words = [Word(text, start, end) for start, end, text in found.subtitles]
         return cls(
             streams=streams,
             rates={name: float(rate) for name, rate in rates.items() if rate and name in streams},
-            words=[Word(text, start, end) for start, end, text in found.subtitles],
+            words=_as_words(notes.get("words", list), words),
             labels=notes.get("labels", dict) or {},
             name=notes.get("name", str) or os.fspath(path),
             times={n: t for n, t in times.items() if t is not None and n in streams and len(t) == len(streams[n])},
@@ -240,10 +253,58 @@ def _as_times(numbers: Any) -> np.ndarray | None:
     return times if fit else None
 
 
+def subtitles_of(words: Sequence[Word]) -> tuple[list[tuple[float, float, str]], bool]:
+    """Return words as subtitles (start, end, text): in order, without overlap, each 1 ms long or more.
+
+    Recognizers give words that last no time, overlap by some ms, begin before 0 or are out of order: the nearest that
+    a file can hold is made of them. Words without any letter are left out.
+
+    Returns:
+        The subtitles, in whole ms, and whether they are the words, to 1 ms.
+
+    Raises:
+        ValueError: If a time is not finite.
+
+    Chapter: start/dataset.
+    """
+    for word in words:
+        if not (math.isfinite(word.start) and math.isfinite(word.end)):
+            raise ValueError(f"word {word.text!r} runs from {word.start} to {word.end} s; expected finite times")
+    spoken = sorted((word for word in words if word.text), key=lambda word: (word.start, word.end))
+    starts: list[int] = []  # in ms
+    for word in spoken:
+        starts.append(max(round(word.start * 1000), starts[-1] + 1 if starts else 0))
+    found = []
+    for k, (word, start) in enumerate(zip(spoken, starts, strict=True)):
+        end = min([max(start + 1, round(word.end * 1000)), *starts[k + 1 : k + 2]])
+        found.append((start / 1000, end / 1000, word.text))
+    near = [abs(start - word.start) < 0.0015 and abs(end - word.end) < 0.0015
+            for word, (start, end, _) in zip(spoken, found, strict=True)]  # fmt: skip
+    return found, all(near) and spoken == list(words)
+
+
+def _rows(words: Sequence[Word]) -> list[tuple[str, float, float]]:
+    return [(word.text, word.start, word.end) for word in words]
+
+
+def _as_words(rows: list[Any] | None, shown: list[Word]) -> list[Word]:
+    """Return the words that `save` noted, if they are what the subtitles show; else the subtitles'."""
+    try:
+        words = [Word(str(text), float(start), float(end)) for text, start, end in rows or ()]
+        subtitles = subtitles_of(words)[0]
+    except (TypeError, ValueError, OverflowError):
+        return shown
+    same = len(subtitles) == len(shown) and all(
+        text == word.text and abs(start - word.start) < 0.0025 and abs(end - word.end) < 0.0025
+        for word, (start, end, text) in zip(shown, subtitles, strict=True)
+    )
+    return words if words and same else shown
+
+
 def _plain_number(value: Any) -> Any:
-    """Turn a NumPy number into Python's own, for JSON."""
-    if isinstance(value, np.generic):
-        return value.item()
+    """Turn numbers and arrays of NumPy and torch into Python's own, for JSON."""
+    if isinstance(value, (np.generic, np.ndarray, Tensor)):
+        return value.tolist()
     raise TypeError(f"labels hold a {type(value).__name__}; expected numbers, strings, lists or dictionaries")
 
 
@@ -256,7 +317,10 @@ class Batch:
         present: name → bool (B,), True where the sample has the modality.
         mask: name → bool (B, N), True where a step is real and not padding. For vectors and (M, T) always, for
             frames only where lengths differ.
-        labels: name → tensor (B,).
+        labels: name → tensor (B, …): int64 for classes and tokens, which are -100 where missing; float32 for
+            quantities, which are NaN there. Lists are padded with the same, and have a `mask`.
+        labelled: name → bool (B,), True where the sample has the label. A label without an entry is there for all.
+        left_out: name → why a label of the clips is not in `labels`: for error messages.
 
     Indexing with a slice, a list or a tensor gives the batch of those samples.
     Chapters: start/first_model, preprocessing/batching.
@@ -266,6 +330,23 @@ class Batch:
     present: dict[str, Tensor]
     mask: dict[str, Tensor] = field(default_factory=dict)
     labels: dict[str, Tensor] = field(default_factory=dict)
+    labelled: dict[str, Tensor] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def label(self, name: str) -> tuple[Tensor, Tensor]:
+        """Return a label (B, …), and which samples have it, bool (B,).
+
+        Raises:
+            ValueError: If the batch has no such label; it gives the reason.
+
+        Chapter: preprocessing/batching.
+        """
+        if name not in self.labels:
+            why = f" ({self.left_out[name]})" if name in self.left_out else ""
+            raise ValueError(f"the batch has no label {name!r}{why}; it has {sorted(self.labels)}")
+        values = self.labels[name]
+        labelled = self.labelled.get(name)
+        return values, torch.ones(len(values), dtype=torch.bool, device=values.device) if labelled is None else labelled
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -325,10 +406,11 @@ class Batch:
         return self.without(*(name for name in self.present if name not in names))
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        return Batch(*({name: change(tensor) for name, tensor in part.items()} for part in self._parts()))
+        def part(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: change(tensor) for name, tensor in tensors.items()}
 
-    def _parts(self) -> tuple[dict[str, Tensor], ...]:
-        return self.data, self.present, self.mask, self.labels
+        return Batch(part(self.data), part(self.present), part(self.mask), part(self.labels), part(self.labelled),
+                     self.left_out)  # fmt: skip
 
 
 def check_present(present: Mapping[str, Tensor]) -> None:
@@ -349,11 +431,18 @@ def collate(
     *,
     like: Mapping[str, Tensor] | None = None,
     multiple_of: Mapping[str, int] | None = None,
+    labels: Sequence[str] | Mapping[str, Any] | None = None,
+    like_labels: Mapping[str, Tensor] | None = None,
 ) -> Batch:
     """Turn clips into a batch: transform each stream, pad to the longest, note what is real.
 
     Lengths may differ along time: the last dimension of log-mel (M, T) and token ids (L,), the second of frames
     (C, T, H, W). Vectors and (M, T) always get a mask; larger tensors only where there is padding.
+
+    Labels may be numbers, bools, NumPy's and torch's numbers, vectors, lists of tokens, and arrays of one shape. A clip
+    may lack one: then -100 (whole numbers) or NaN stands there, `Batch.labelled` is False, and no objective counts it.
+    A label that is words in all clips is left out, and an objective that asks for it says so; any other that cannot be
+    a tensor (None, a dictionary, words among numbers) is an error.
 
     Args:
         clips: The samples.
@@ -362,13 +451,17 @@ def collate(
         like: name → a tensor such as the transform returns, of any length. It stands for a modality that none of these
             clips has, as happens in small batches; without it, that is an error.
         multiple_of: name → number; lengths are padded to a multiple of it, so that a compiled model meets few shapes.
+        labels: Names of the labels that the batch shall have, by default all that can be tensors. Or name → an example
+            of its values, for labels that none of these clips may have.
+        like_labels: name → a label as a tensor, as `like` for streams; what `loader` has found in other clips.
 
     Returns:
-        The batch, with the labels that are numbers and that all clips have.
+        The batch.
 
     Raises:
         ValueError: If there are no clips, a clip has none of the modalities, no clip has one of them and `like` does
-            not say what it looks like, or tensors cannot be stacked.
+            not say what it looks like, or tensors cannot be stacked. If a label cannot become a tensor: it names clip,
+            label and type.
 
     Chapters: start/first_model, preprocessing/batching.
     """
@@ -385,9 +478,12 @@ def collate(
         if mask is not None:
             batch.mask[name] = mask
     check_present(batch.present)
-    for name, value in clips[0].labels.items():
-        if isinstance(value, (int, float, np.number)) and all(name in clip.labels for clip in clips):
-            batch.labels[name] = torch.tensor([clip.labels[name] for clip in clips])
+    names = [clip.name or f"clip {k} of the batch" for k, clip in enumerate(clips)]
+    found = collate_labels([clip.labels for clip in clips], names, labels, like_labels)
+    if both := batch.mask.keys() & found.mask.keys():
+        raise ValueError(f"{sorted(both)} are streams, and labels that are lists; expected different names")
+    batch.labels, batch.labelled, batch.left_out = found.values, found.labelled, found.left_out
+    batch.mask |= found.mask
     return batch
 
 

@@ -1,4 +1,4 @@
-"""Media files as PyAV opens them: errors with the file's name, the streams a player would choose, pictures upright.
+"""Media files as PyAV opens them: errors with the file's name, and the streams a player would choose.
 
 Chapter: preprocessing/video.
 """
@@ -8,21 +8,38 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, BinaryIO
 
 import av
-import numpy as np
-from av.video.reformatter import VideoReformatter
+
+from mmlearn.sound_headers import repaired
 
 Source = str | os.PathLike[str] | BinaryIO  # a path, or an open binary file such as io.BytesIO
-SIZE_KEY = "mmlearn_size"  # metadata entry with the true "HEIGHTxWIDTH" of a picture that was padded to an even size
 _NOT_MEDIA = {"tty", "concat", "hls", "dash"}  # text as a terminal shows it; lists of other files
 
 
 def name_of(source: Source) -> str:
     """Return what error messages call a source: its path, a file object's name, or "<bytes>"."""
     return os.fspath(source) if isinstance(source, str | os.PathLike) else str(getattr(source, "name", "<bytes>"))
+
+
+def address_of(path: str) -> str:
+    """Return what a path is if it is an address and no path, e.g. "an address (https)", else ""."""
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", path)  # one slash: Path("https://a/b") is "https:/a/b"; not "C:/"
+    return f"an address ({scheme[1].lower()})" if scheme and not os.path.exists(path) else ""
+
+
+def local_path(path: str | os.PathLike[str]) -> str:
+    """Return a path with `~` as the home folder, where nothing here is called so.
+
+    Raises:
+        FileNotFoundError: If it is an address.
+    """
+    name = os.fspath(path)
+    if address := address_of(name):
+        raise FileNotFoundError(2, f"{address}; download it first, and give the path of the file", name)
+    return os.path.expanduser(name) if name.startswith("~") and not os.path.lexists(name) else name
 
 
 @contextmanager
@@ -41,15 +58,29 @@ def open_media(source: Source) -> Iterator[Any]:
     """
     name, file = name_of(source), _readable(source)
     try:
-        # Titles are not always UTF-8; and what is read must not make FFmpeg open a network connection.
-        options = {"protocol_whitelist": "file"}
-        with av.open(file, options=options, metadata_errors="replace") as container:
+        with repaired(file) as whole, _open(whole) as container:
             if container.format.name in _NOT_MEDIA:
                 raise ValueError(f"{name}: {container.format.long_name} is no medium; expected a video or sound file")
             yield container
     except av.error.FFmpegError as error:
         raise ValueError(f"{name}: cannot decode these {_size_of(file)} bytes; expected a complete video or sound "
                          f"file ({error.strerror})") from error  # fmt: skip
+
+
+def _open(file: str | BinaryIO) -> Any:
+    """Open with PyAV of either kind: to 18, titles that are not UTF-8 are an error unless it is told otherwise."""
+    options = {"protocol_whitelist": "file"}  # what is read must not make FFmpeg open a network connection
+    keywords: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+    return av.open(file, options=options, **keywords)
+
+
+def metadata_of(container: Any) -> dict[str, str]:
+    """Return a container's titles, comments and the like; bytes that are not UTF-8 become U+FFFD.
+
+    PyAV 19 returns such bytes as lone surrogates, which can be neither printed nor written as JSON.
+    """
+    entries = container.metadata.items()
+    return {key: value.encode(errors="surrogateescape").decode(errors="replace") for key, value in entries}
 
 
 def streams_of(container: Any, kind: str) -> list[Any]:
@@ -75,58 +106,72 @@ def subtitle_of(packet: Any) -> tuple[float, float, str] | None:
     return (begin, end, data.decode(errors="replace")) if data else None
 
 
-def to_rgb(container: Any, frame: Any, reformatter: VideoReformatter, size: tuple[int, int] | None) -> np.ndarray:
-    """Return a decoded frame as a player shows it: uint8 (H, W, 3), RGB, turned and mirrored as the file says.
+def is_fragmented(source: Source) -> bool:
+    """Return whether an mp4 file is written in fragments, as cameras, browsers and streams do it.
+
+    Such a file does not say how much will follow; so its boxes (ISO/IEC 14496-12, 4.2) have to be whole.
 
     Args:
-        container: The open file; it knows the true size of what `write_mp4` had to pad.
-        frame: PyAV's frame.
-        reformatter: Kept from frame to frame, because it remembers its tables.
-        size: (H, W) to resize to, by swscale's bilinear filter (which averages when it shrinks); None keeps the size.
+        source: A path, or a binary file object, whose position is kept.
+
+    Raises:
+        ValueError: If it is in fragments, and the last box is not whole.
     """
-    swap, flip_x, flip_y = turns_of(frame)
-    height, width = _true_size(container, frame)
-    if size is not None and size != ((width, height) if swap else (height, width)):
-        if (height, width) != (frame.height, frame.width):  # cut the padding off before resizing
-            rgb = reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()[:height, :width]
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb, np.uint8), format="rgb24")
-        height, width = size[::-1] if swap else size
-        frame = reformatter.reformat(frame, width, height, "rgb24", interpolation="BILINEAR", threads=1)
-    else:  # starting threads would take longer than a frame
-        frame = reformatter.reformat(frame, format="rgb24", threads=1)
-    picture = frame.to_ndarray()[:height, :width]  # (H, W, 3)
-    picture = picture.transpose(1, 0, 2) if swap else picture
-    return picture[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
+    with ExitStack() as stack:
+        file = stack.enter_context(open(source, "rb")) if isinstance(source, str | os.PathLike) else source
+        stack.callback(file.seek, file.tell())  # FFmpeg reads on from where it was
+        size, after, fragmented = file.seek(0, os.SEEK_END), 0, False
+        for kind, begin, after in _boxes(file, 0, size):
+            fragmented |= kind == b"moof"
+            if kind == b"moov":
+                fragmented |= any(inner == b"mvex" for inner, _, _ in _boxes(file, begin, min(after, size)))
+    if fragmented and after > size:
+        raise ValueError(f"{name_of(source)}: found {size} of at least {after} bytes; the file ends too early")
+    return fragmented
 
 
-def shown_size(container: Any, frame: Any) -> tuple[int, int]:
-    """Return (H, W) of a frame, or of a stream, as `to_rgb` returns it."""
-    height, width = _true_size(container, frame)
-    return (width, height) if isinstance(frame, av.VideoFrame) and turns_of(frame)[0] else (height, width)
+def _boxes(file: BinaryIO, place: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield (kind, first byte of what is in it, byte after it) of an mp4's boxes; the last may go beyond the end."""
+    while place < end:
+        file.seek(place)
+        head = file.read(16)
+        length, kind, begin = int.from_bytes(head[:4], "big"), head[4:8], place + 8
+        if length == 1:  # the length follows in 64 bits
+            length, begin = int.from_bytes(head[8:16], "big"), place + 16
+        elif length == 0:  # to the end of the file
+            length = end - place
+        after = place + length if length >= 8 else end + 1  # a box that is shorter than its head is damaged
+        yield kind, begin, after
+        place = after
 
 
-def _true_size(container: Any, picture: Any) -> tuple[int, int]:
-    """Return (height, width) of a frame or stream as stored, without the padding that `write_mp4` adds."""
-    told = re.fullmatch(r"(\d{1,6})x(\d{1,6})", container.metadata.get(SIZE_KEY, ""))
-    height, width = (int(told[1]), int(told[2])) if told else (0, 0)
-    padded = (height + height % 2, width + width % 2) == (picture.height, picture.width)
-    return (height, width) if padded else (picture.height, picture.width)
+def buffered(source: Source) -> Source:
+    """Return a source that can be read more than once: what cannot go back, such as a pipe, is read into memory.
+
+    Raises:
+        TypeError: If the source is neither a path nor a binary file object.
+    """
+    if isinstance(source, str | os.PathLike):
+        return source
+    if not (hasattr(source, "read") and isinstance(source.read(0), bytes)):
+        raise TypeError(f"source is {type(source).__name__}; expected a path or a binary file object")
+    if source.seekable():
+        return source
+    memory = _Memory(source.read())
+    memory.name = name_of(source)
+    return memory
 
 
-def turns_of(frame: Any) -> tuple[bool, bool, bool]:
-    """Return how a player turns a frame: swap x and y, then mirror x, then mirror y (ISO/IEC 14496-12, 8.3.2.3)."""
-    data = frame.side_data.get("DISPLAYMATRIX") if frame.rotation or len(frame.side_data) else None
-    if data is None:
-        return False, False, False
-    a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].astype(int)  # x' = ax + cy, y' = bx + dy
-    swap = bool(abs(b) > abs(a))
-    return swap, bool((c if swap else a) < 0), bool((b if swap else d) < 0)
+class _Memory(io.BytesIO):
+    """Bytes in memory that still have the name of the file they came from."""
+
+    name = "<bytes>"
 
 
 def _readable(source: Source) -> str | BinaryIO:
     """Return what `av.open` takes, after looking at what it would not refuse clearly."""
     if isinstance(source, str | os.PathLike):
-        path = os.fspath(source)
+        path = local_path(source)
         try:
             mode = os.stat(path).st_mode
         except FileNotFoundError:
@@ -140,10 +185,8 @@ def _readable(source: Source) -> str | BinaryIO:
         with open(path, "rb"):  # PermissionError in Python's words
             pass
         file: str | BinaryIO = os.path.abspath(path)  # else FFmpeg takes "10:30.mp4" for an address
-    elif hasattr(source, "read") and isinstance(source.read(0), bytes):
-        file = source if source.seekable() else io.BytesIO(source.read())
     else:
-        raise TypeError(f"source is {type(source).__name__}; expected a path or a binary file object")
+        file = buffered(source)  # type: ignore[assignment]
     if _size_of(file) == 0:
         raise ValueError(f"{name_of(source)}: the file is empty; expected a video or sound file")
     return file

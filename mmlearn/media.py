@@ -3,6 +3,7 @@
 Chapter: start/dataset.
 """
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,13 +13,27 @@ from typing import Any
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
-from mmlearn.containers import SIZE_KEY, Source, name_of, open_media, streams_of, subtitle_of, to_rgb
+from mmlearn.containers import (
+    Source,
+    buffered,
+    is_fragmented,
+    metadata_of,
+    name_of,
+    open_media,
+    streams_of,
+    subtitle_of,
+)
+from mmlearn.display import BT601, BT709, EXACT, HD, SIZE_KEY, Display, limit_decoder
+from mmlearn.memory import Budget, Pile
+from mmlearn.sound_levels import Mixdown, check_scale, cut_to_range, peak_of
 
 # The sample rates that AAC knows (ISO/IEC 14496-3, table 1.18).
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 _CONTAINER_KEYS = {"major_brand", "minor_version", "compatible_brands", "encoder", SIZE_KEY}
+_ALL_THE_SAME = 0.25  # frames that a frame may be shown away from index / fps in a file of constant rate
+_REMEDY = "read fewer or smaller frames with mmlearn.preprocessing.video.read_video(num_frames=…, size=…)"
 _SUBTITLE_STYLE = b"""[Script Info]
 ScriptType: v4.00+
 [V4+ Styles]
@@ -42,6 +57,7 @@ class MediaFile:
     sample_rate: int | None = None  # samples per second
     subtitles: list[tuple[float, float, str]] = field(default_factory=list)  # (start, end, text), in seconds
     metadata: dict[str, str] = field(default_factory=dict)
+    times: np.ndarray | None = None  # float64 (T,): when frames are shown, seconds since frame 0; None: at index / fps
 
 
 def write_mp4(
@@ -59,13 +75,16 @@ def write_mp4(
 
     H.264 with 4:2:0 colour wants an even height and width: an odd picture is padded at its bottom or right by
     repeating the edge, and its true size is kept in the metadata, so that `read_mp4` returns it as it was.
+    Colors are encoded and labelled as players expect them: primaries and transfer curve of BT.709 (those of computer
+    screens), limited range, and the matrix of BT.709 from 720 lines on, else of BT.601.
     The file appears under its name only when it is complete.
 
     Args:
         path: The file to write; an existing one is replaced.
         video: uint8 (T, H, W, 3), RGB.
         fps: Frames per second of `video`.
-        audio: float (S,), mono, in [-1, 1]; what lies outside is clipped.
+        audio: float (S,), mono, in [-1, 1]. What lies a little outside is cut off, with a warning where that can be
+            heard (-60 dB of the sound or more); above 2 it is an error.
         sample_rate: Samples per second of `audio`, one of `AAC_RATES`.
         subtitles: (start, end, text) in seconds and in order; they must not overlap, and times are kept to 1 ms.
         metadata: Any entries, such as {"title": "...", "comment": "..."}.
@@ -105,6 +124,9 @@ def write_mp4(
                 coding = {"crf": str(crf), "preset": "veryfast"}
                 stream: Any = out.add_stream("libx264", rate=rate, options=coding)
                 stream.height, stream.width, stream.pix_fmt = height + height % 2, width + width % 2, "yuv420p"
+                coder = stream.codec_context
+                coder.color_primaries = coder.color_trc = BT709
+                coder.colorspace, coder.color_range = BT709 if stream.height >= HD else BT601, 1  # 1: limited
                 streams["video"] = stream
             if audio is not None:
                 streams["audio"] = out.add_stream("aac", rate=sample_rate, layout="mono")
@@ -130,86 +152,172 @@ def write_mp4(
         part.unlink(missing_ok=True)
 
 
-def read_mp4(source: Source) -> MediaFile:
+def read_mp4(source: Source, *, overshoot: bool = False) -> MediaFile:
     """Read a whole video file into arrays: mp4, and whatever else PyAV opens (mov, mpg, avi, mkv, wav, …).
 
-    Pictures come as a player shows them: turned as the file says (phones film upright pictures lying down). Where
+    Pictures come as a player shows them: turned as the file says (phones film upright pictures lying down), in square
+    pixels, in the colors of an ordinary screen; see `mmlearn.display.Display`. Where
     there are several streams of a kind, the one marked as default is read; a cover picture is no video.
-    Sound is mixed down to mono. The samples that an AAC encoder puts before the first one (its priming) are left out,
-    and where sound and pictures start at different times, silence is added or sound cut, so that both start with
-    the first frame: sample n is heard n / sample_rate seconds after it. `fps` is the average rate.
+    Sound is mixed down to the mean of its channels, with a warning where they cancel one another. The samples that an
+    AAC encoder puts before the first one (its priming) are left out, and where sound and pictures start at different
+    times, silence is added or sound cut, so that both start with the first frame: sample n is heard n / sample_rate
+    seconds after it. `fps` is the average rate; where frames are not shown at index / fps (to a quarter of a frame),
+    `times` says when.
+
+    A file of a few kilobytes may hold hours: what would take more memory than the limit (`mmlearn.memory`: half of what
+    is free, or `MMLEARN_MEMORY_GB`) is refused, before it is decoded where the file says how long it is.
 
     Args:
         source: A path, or a binary file object.
+        overshoot: Keep what a codec adds beyond [-1, 1]; otherwise it is cut off, with a warning where it can be heard.
 
     Returns:
         A `MediaFile`.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is empty, is not a media file, is damaged, or ends too early.
+        ValueError: If the file is empty, is not a media file, is damaged, ends too early, or holds too much.
 
     Chapter: start/dataset.
     """
+    source = buffered(source)
     with open_media(source) as container:
         if not streams_of(container, "video") and not streams_of(container, "audio"):
             raise ValueError(f"{name_of(source)}: found neither pictures nor sound; expected at least one of them")
-        return _decode(name_of(source), container)
+        fragmented = "mp4" in container.format.name and is_fragmented(source)
+        found = _decode(name_of(source), container, fragmented)
+    if found.audio is not None and not overshoot:
+        found.audio = cut_to_range(found.audio, name_of(source))
+    return found
 
 
-def _decode(name: str, container: Any) -> MediaFile:
+def _decode(name: str, container: Any, fragmented: bool) -> MediaFile:
     """Decode one stream of each kind in one pass."""
     kinds = {kind: streams_of(container, kind)[:1] for kind in ("video", "audio", "subtitle")}
     streams = [stream for found in kinds.values() for stream in found]
-    media = MediaFile(metadata={k: v for k, v in container.metadata.items() if k not in _CONTAINER_KEYS})
-    frames: list[np.ndarray] = []
-    blocks: list[np.ndarray] = []
-    start = {"video": 0.0, "audio": 0.0}  # seconds
-    reformatter, to_float, hidden = VideoReformatter(), av.AudioResampler(format="flt"), 0
+    media = MediaFile(metadata={k: v for k, v in metadata_of(container).items() if k not in _CONTAINER_KEYS})
+    budget = Budget(name)
+    pictures = [_Pictures(container, stream, name, budget) for stream in kinds["video"]]
+    sounds = [_Sound(stream, name, budget) for stream in kinds["audio"]]
     for packet in container.demux(streams):
         kind = packet.stream.type
         if kind == "subtitle":
             found = subtitle_of(packet)
             media.subtitles += [found] if found else []
             continue
-        hidden += kind == "video" and packet.is_discard  # an edit list leaves it out
-        for frame in packet.decode():
-            if kind == "video":
-                start[kind] = start[kind] if frames else frame.time or 0.0
-                frames.append(to_rgb(container, frame, reformatter, frames[0].shape[:2] if frames else None))
-            else:
-                start[kind] = start[kind] if blocks else frame.time or 0.0
-                media.sample_rate = frame.sample_rate
-                for block in to_float.resample(frame):  # interleaved: PyAV 18 reads planes of eight channels wrongly
-                    blocks.append(block.to_ndarray().reshape(-1, block.layout.nb_channels).mean(1))  # (S',)
+        for reader in pictures if kind == "video" else sounds:
+            reader.add(packet)
 
-    for stream in kinds["video"]:
-        if len(frames) < max(1, stream.frames - hidden):
-            raise ValueError(f"{name}: found {len(frames)} of {stream.frames or 'its'} frames; the file ends too early")
-        media.video, media.fps = np.stack(frames), float(stream.average_rate or stream.guessed_rate)
-    for stream in kinds["audio"]:
-        media.audio = np.concatenate(blocks).astype(np.float32) if blocks else np.zeros(0, np.float32)
-        if "mp4" in container.format.name and stream.duration:  # the last AAC block is filled up with silence
-            length = round(stream.duration * stream.time_base * stream.rate)
-            if len(media.audio) < length - 2048:  # two AAC blocks
-                raise ValueError(f"{name}: found {len(media.audio)} of {length} samples; the file ends too early")
-            media.audio = media.audio[:length]
-        if media.video is not None and media.sample_rate:
-            late = round((start["audio"] - start["video"]) * media.sample_rate)
-            media.audio = np.pad(media.audio, (max(late, 0), 0))[max(-late, 0) :]
-        media.audio = np.clip(media.audio, -1, 1)
-        media.sample_rate = media.sample_rate or stream.rate
+    for reader in pictures:
+        media.video, media.fps, media.times = reader.result(name)
+    for reader in sounds:
+        declared = None  # a file in fragments does not say how long it is: `is_fragmented` has counted them
+        if "mp4" in container.format.name and reader.stream.duration and not fragmented:
+            declared = round(reader.stream.duration * reader.stream.time_base * reader.stream.rate)
+        media.audio, media.sample_rate = reader.result(name, pictures[0].start if pictures else None, declared)
+        check_scale(peak_of(media.audio), name)
     return media
+
+
+class _Pictures:
+    """Decodes the frames of a video stream into one array."""
+
+    def __init__(self, container: Any, stream: Any, name: str, budget: Budget) -> None:
+        self.stream, self.budget, self.display = stream, budget, Display(container, stream, name)
+        limit_decoder(stream, budget)
+        self.hidden = 0  # frames that an edit list leaves out
+        self.stamps: list[float | None] = []  # seconds
+        self.size, self.frames = self.display.size(), Pile(budget, "", "", (), np.uint8)
+        budget.check(stream.frames * math.prod(self.size) * 3, f"{stream.frames} {self._what()}", _REMEDY)
+
+    def add(self, packet: Any) -> None:
+        """Decode one packet."""
+        self.hidden += bool(packet.is_discard)
+        for frame in packet.decode():
+            if not self.stamps:
+                self.size = self.display.size(frame)
+                shape, count = (*self.size, 3), self.stream.frames
+                self.frames = Pile(self.budget, self._what(), _REMEDY, shape, np.uint8, count)
+            self.stamps.append(frame.time)
+            self.frames.append(self.display.picture(frame, self.size)[None])
+
+    def result(self, name: str) -> tuple[np.ndarray, float, np.ndarray | None]:
+        """Return frames (T, H, W, 3), their average rate and, where it is not constant, their times (T,)."""
+        if len(self.stamps) < max(1, self.stream.frames - self.hidden):
+            raise ValueError(f"{name}: found {len(self.stamps)} of {self.stream.frames or 'its'} frames; the file ends "
+                             "too early")  # fmt: skip
+        fps = float(self.stream.average_rate or self.stream.guessed_rate or 25)
+        return self.frames.array(), fps, _uneven(self.stamps, fps)
+
+    @property
+    def start(self) -> float:
+        """When the first frame is shown, in seconds."""
+        return (self.stamps[0] if self.stamps else None) or 0.0
+
+    def _what(self) -> str:
+        return "frames of {} × {}".format(*self.size)
+
+
+class _Sound:
+    """Decodes the sound of an audio stream into one array."""
+
+    def __init__(self, stream: Any, name: str, budget: Budget) -> None:
+        self.stream, self.mixdown, self.budget = stream, Mixdown("mean", name), budget
+        self.start, self.rate = 0.0, stream.rate
+        self.samples = Pile(budget, "samples of sound", "read a part with read_audio(start=…, end=…)", (), np.float32)
+        self.to_float = av.AudioResampler(format="flt")  # interleaved: PyAV 18 reads planes of eight channels wrongly
+
+    def add(self, packet: Any) -> None:
+        """Decode one packet."""
+        for frame in packet.decode():
+            if not len(self.samples):
+                self.start, self.rate = frame.time or 0.0, frame.sample_rate
+            for block in self.to_float.resample(frame):
+                channels = block.to_ndarray().reshape(-1, block.layout.nb_channels).T  # (C, S')
+                self.samples.append(self.mixdown.block(channels))
+
+    def result(self, name: str, zero: float | None, declared: int | None) -> tuple[np.ndarray, int]:
+        """Return samples (S,), from the first picture's time on, and their rate.
+
+        Args:
+            name: The file.
+            zero: When the first picture is shown, in seconds; None: there is none.
+            declared: How many samples the file says there are; the last AAC block is filled up with silence.
+        """
+        late = 0 if zero is None else round((self.start - zero) * self.rate)
+        audio = self.mixdown.finish(self.samples.array())
+        if declared is not None:
+            if len(audio) < declared - 2048:  # two AAC blocks
+                raise ValueError(f"{name}: found {len(audio)} of {declared} samples; the file ends too early")
+            audio = audio[:declared]
+        if late > 0:
+            self.budget.take(4 * late, f"silence of {late / self.rate:.0f} s before the sound", _REMEDY)
+            audio = np.concatenate([np.zeros(late, np.float32), audio])
+        return audio[max(-late, 0) :], self.rate
+
+
+def _uneven(stamps: list[float | None], fps: float) -> np.ndarray | None:
+    """Return when frames are shown, in seconds since the first; None where it is at index / fps, or unknown."""
+    known = [stamp for stamp in stamps if stamp is not None]
+    times = np.array(known) - (known[0] if known else 0.0)
+    if len(known) < len(stamps) or (np.diff(times) < 0).any():  # raw H.264 has no times, avi no order of display
+        return None
+    off = np.abs(times - np.arange(len(times)) / fps)
+    return times if off.max(initial=0.0) * fps > _ALL_THE_SAME else None
 
 
 def _encode_video(stream: Any, video: np.ndarray) -> list[Any]:
     """Encode (T, H, W, 3) into H.264 packets."""
-    packets = []
+    packets, convert, coder = [], VideoReformatter(), stream.codec_context
     height, width = video.shape[1:3]
     for picture in video:
         if height % 2 or width % 2:
             picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        packets += stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24"))
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+        matrix = Colorspace.ITU709 if coder.colorspace == BT709 else Colorspace.ITU601
+        frame = convert.reformat(frame, format="yuv420p", dst_colorspace=matrix, dst_color_range=ColorRange.MPEG,
+                                 interpolation=EXACT, threads=1)  # fmt: skip
+        packets += stream.encode(frame)
     return packets + list(stream.encode(None))
 
 
@@ -242,7 +350,8 @@ def _check_audio(audio: np.ndarray, sample_rate: int | None) -> np.ndarray:
         raise ValueError(f"audio is {audio.dtype} {audio.shape}; expected finite floats (S,) with S ≥ 1")
     if sample_rate not in AAC_RATES:
         raise ValueError(f"sample_rate is {sample_rate}; expected one that AAC knows: {', '.join(map(str, AAC_RATES))}")
-    return np.clip(audio, -1, 1).astype(np.float32)
+    check_scale(peak_of(audio), "audio")
+    return cut_to_range(audio, "audio").astype(np.float32)
 
 
 def _check_subtitles(subtitles: Sequence[tuple[float, float, str]]) -> None:

@@ -6,6 +6,8 @@ Chapter: start/setup.
 import json
 import os
 import random
+import warnings
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,14 +28,37 @@ def home() -> Path:
 
 
 def device() -> "torch.device":
-    """Return the best device of this machine: CUDA, else Apple's MPS, else the CPU."""
+    """Return the best device of this machine that works: CUDA, else Apple's MPS, else the CPU.
+
+    A GPU that is too old or too new for the installed PyTorch says that it is available, and fails at its first
+    operation (Kaggle's P100 does). So two matrices are multiplied on it first; if that fails, a warning says why.
+    """
     import torch
 
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and _works("cuda"):
         return torch.device("cuda")
-    if torch.backends.mps.is_available():
+    if torch.backends.mps.is_available() and _works("mps"):
         return torch.device("mps")
     return torch.device("cpu")
+
+
+@cache
+def _works(name: str) -> bool:
+    """Return whether a device multiplies two matrices, and warn once if it does not."""
+    import torch
+
+    try:
+        ones = torch.ones(16, 16, device=name)
+        product = float((ones @ ones).sum())  # waits for the device
+    except Exception as error:  # a driver, an architecture without kernels, no memory: each raises its own
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    else:
+        if product == 16**3:
+            return True
+        reason = f"16 · 16 · 16 came out as {product}"
+    warnings.warn(f"this machine's {name} device cannot multiply two matrices, so the CPU is used ({reason}). "
+                  "Remedy: choose another GPU, or install the PyTorch that supports it", stacklevel=3)  # fmt: skip
+    return False
 
 
 def precision(on: "torch.device | str | None" = None) -> Precision:

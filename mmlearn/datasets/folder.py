@@ -3,26 +3,30 @@
 Chapter: preprocessing/batching.
 """
 
-import hashlib
 import os
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from mmlearn.clip import Clip
-from mmlearn.datasets.examining import Choice, examine, in_parallel
-from mmlearn.datasets.keeping import Ledger, hash_of, keep, kept, key_of
-from mmlearn.datasets.listing import Entry, list_clips
-from mmlearn.datasets.reading import Reading, dressed, read_clip
-from mmlearn.preprocessing.video import MediaInfo, Sampling, probe
+from mmlearn.containers import local_path
+from mmlearn.datasets.columns import Kind
+from mmlearn.datasets.examining import examine
+from mmlearn.datasets.keeping import Ledger, hash_of, keep, kept, key_of, read_whole, stamp_of
+from mmlearn.datasets.layout import Layout
+from mmlearn.datasets.listing import Entry, Listing, list_clips
+from mmlearn.datasets.parts import try_parts
+from mmlearn.datasets.reading import Channel, Reading, dressed, read_clip
+from mmlearn.datasets.reporting import report
+from mmlearn.datasets.splitting import anything, by_content, choose, drawn, lacking, nothing
+from mmlearn.datasets.suffixes import suffixes_of
+from mmlearn.preprocessing.video import Sampling
 
 __all__ = ["VideoFolder", "read_clip"]
-
-SHARES = {"train": (0.0, 0.8), "valid": (0.8, 0.9), "test": (0.9, 1.0)}  # parts of [0, 1)
 
 
 class VideoFolder:
@@ -32,11 +36,18 @@ class VideoFolder:
     layout tells. There are two layouts:
 
     - **A folder per class**: `root/CLASS/…/file`. The folder directly under the root is the class, the label "label";
-      folders further down are only places. Files directly in the root have no label. Where all files lie under folders
-      called train, valid (val, validation) or test, these are the splits, and the classes lie in them.
-    - **A table**, `clips.csv` in UTF-8: a column `path` (relative to the table), and if you like `text` (the caption),
-      `split`, and any others, which are labels. A column in which all is numbers stays numbers; any other becomes
-      indices of classes. An empty cell is a missing label, or a missing text.
+      folders further down are only places. Files directly in the root have no label. Folders called train (training),
+      valid (val, validation, dev, eval) and test (testing), in any case, are splits, and the classes lie in them, also
+      where one folder encloses them all. Other folders beside them are an error until `layout` says what they are.
+    - **A table**, in UTF-8, whose name ends with .csv; `clips.csv` in the root is used, too. A column `path` (relative
+      to the table), and if you like `text` (the caption), `split`, `start` and `end` (seconds, or h:m:s: the row is
+      that part of the file), `group` (a speaker, say: its clips stay in one split), and any others, which are labels. A
+      column in which all is numbers stays numbers; any other becomes indices of classes. An empty cell is a missing
+      label, or a missing text; so are NA, -, null, ? and the like in a column of numbers. A column with 007 holds
+      names. Where most cells are numbers and some are not, it is an error: see `labels`.
+
+    Subtitles beside a file without its own (name.srt, name.vtt, name.zh.srt) become its words and, where the table has
+    no text, its text.
 
     Order is fixed: by name, or as in the table. Names with a leading dot and other kinds of files are left aside and
     counted in the report. A file that cannot be used stands in `skipped` with the reason; one warning tells how many.
@@ -49,18 +60,26 @@ class VideoFolder:
     Args:
         root: The folder, or the table.
         split: One of the splits that folders or table name. Where they name none, "train", "valid" or "test": 80, 10
-            and 10 % by a hash of each file's content, so that equal files fall into one split, and no file changes
-            sides when others come. Beware: parts of one film are not equal files; use a table for those.
+            and 10 % by a hash of each file's content, so that equal files, and rows of one file, fall into one split,
+            and no file changes sides when others come. Beware: a film that was cut into files is not equal files; give
+            these a `group` in a table, by whose name they are drawn. A split that lacks a class is a warning.
         num_frames: Frames a clip.
         size: (H, W) to which frames are resized; None keeps each file's own.
         sample_rate: Samples a second of the sound.
         sampling: "uniform", "segment" or "dense": see `mmlearn.preprocessing.video.read_video`.
         interval: Seconds between the frames of dense sampling; by default one frame.
-        workers: How many files are read at a time; by default one per core. Where processes can be forked (Linux), 2
-            or more protect this one from files that crash a decoder; 1 reads in this process.
-        cache: Keep decoded clips on disk; otherwise each access decodes.
+        workers: How many files are read at a time; by default one per core. 2 or more read in processes of their own,
+            which protect this one from files that crash a decoder or never end; 1 reads in this process.
+        cache: Keep decoded clips on disk; otherwise each access decodes. Where that is not possible, a warning says so.
         strict: Raise at a file that cannot be used.
         seed: Another seed gives another split by content.
+        layout: "classes" (all folders of the root are classes), "splits" (files beside folders called train, valid and
+            test are in no split) or "table"; by default whichever fits.
+        labels: The kind of a table's columns, such as {"score": float, "action": str, "ids": list}: numbers, names of
+            classes, several values a cell; or a function that turns a cell into a number.
+        suffixes: More suffixes to look at, such as [".mod"].
+        frame_rate: Frames a second of folders of numbered pictures; with it, each such folder is a clip.
+        channel: Which channel of the sound: see `read_clip`.
 
     Attributes:
         classes: Label → names of its classes, over all splits.
@@ -89,40 +108,76 @@ class VideoFolder:
         cache: bool = True,
         strict: bool = False,
         seed: int = 0,
+        layout: Layout | None = None,
+        labels: Mapping[str, Kind] | None = None,
+        suffixes: Iterable[str] = (),
+        frame_rate: float | None = None,
+        channel: Channel = "mean",
     ) -> None:
         if workers is not None and workers < 1:
             raise ValueError(f"workers is {workers}; expected at least 1, or None")
-        self.root, self.split, self.cache = Path(root), split, cache
-        self.reading = Reading(num_frames, size, sample_rate, sampling, interval)
-        listing = list_clips(self.root)
-        self.classes, self.skipped, self._ignored = listing.classes, listing.skipped, listing.ignored
+        self.root, self.split, self.cache = Path(local_path(root)), split, cache
+        self.reading = Reading(num_frames, size, sample_rate, sampling, interval, channel, frame_rate)
+        listing = list_clips(self.root, layout, labels, suffixes_of(suffixes), frame_rate is not None)
+        self.classes, self.skipped, self._listing = listing.classes, listing.skipped, listing
         if strict and self.skipped:
             name, reason = next(iter(self.skipped.items()))
             raise ValueError(f"{self.root / name}: {reason}")
-        listed, wanted = _choose(listing.entries, split, seed, self.root)
-        ledger = Ledger(self.root) if cache else None
-        reading = replace(self.reading, sampling="uniform", interval=None)  # shows whether a file can be read at all
-        found = examine({e.path for e in listed}, reading, ledger, wanted, workers, f"Reading {self.root.name}")
+        listed, to_draw = choose(listing.entries, split, self.root)
         self.entries: list[Entry] = []
-        for entry in listed:
-            sha256, _, error = found[entry.path]
+        for entry, error in self._examine(listed, to_draw, seed, workers):
             if error is not None and strict:
                 raise error
             if error is not None:
                 self.skipped[entry.name] = _reason(error, entry.path)
-            elif wanted(sha256):
-                self.entries.append(replace(entry, sha256=sha256))
+            else:
+                self.entries.append(entry)
         self.duplicates = _duplicates(self.entries)
+        listing.notes += lacking(self.entries, self.classes, split, to_draw is not None)
+        self._warn(len(listed))
+
+    def _examine(
+        self, listed: list[Entry], to_draw: str | None, seed: int, workers: int | None
+    ) -> Iterator[tuple[Entry, Exception | None]]:
+        """Read what is in the split, and yield each clip with its file's hash, or with why it cannot be used."""
+        ledger = Ledger(self.root) if self.cache else None
+        reading = replace(self.reading, sampling="uniform", interval=None)  # shows whether a file can be read at all
+        look = partial(examine, reading=reading, ledger=ledger, workers=workers, title=f"Reading {self.root.name}")
+        wanted = by_content(to_draw, seed)
+        if to_draw and any(entry.group for entry in listed):
+            hashes = look({entry.path for entry in listed}, wanted=nothing)
+            wanted = drawn(listed, {path: found.sha256 for path, found in hashes.items()}, to_draw, seed)
+        whole = {entry.path for entry in listed if not entry.is_part}
+        found = look(whole, wanted=wanted)
+        if only_parts := {entry.path for entry in listed} - whole:
+            found |= look(only_parts, wanted=nothing)
+        self._stamps = {path: there.stamp for path, there in found.items()}
+        known = [replace(entry, sha256=found[entry.path].sha256) for entry in listed]
+        parts = [entry for entry in known if entry.is_part and entry.sha256 and wanted(entry.sha256)]
+        reader = copy(self)
+        reader.reading, reader._listing = reading, Listing()
+        reader._stamps = {part.path: self._stamps[part.path] for part in parts}
+        wrong = try_parts(reader._read, parts, workers, look.keywords["title"])
+        for entry in known:
+            error = found[entry.path].error
+            error = error or wrong.get((entry.path, entry.start, entry.end))
+            if error is not None or wanted(entry.sha256):
+                yield entry, error
+
+    def _warn(self, listed: int) -> None:
+        """Warn of what was left out or guessed; raise where nothing is left."""
         count = len(self.entries) + len(self.skipped)
         if self.skipped:
             name, reason = next(iter(self.skipped.items()))
             if not self.entries:
                 raise ValueError(f"{self.root}: none of {count} clips can be used; {name}: {reason}")
             message = f"{self.root}: left out {len(self.skipped)} of {count} clips; {name}: {reason}"
-            warnings.warn(message, stacklevel=2)
+            warnings.warn(message, stacklevel=3)
         if not self.entries:
-            raise ValueError(f"{self.root}: none of {len(listed)} clips falls into split {split!r}; "
+            raise ValueError(f"{self.root}: none of {listed} clips falls into split {self.split!r}; "
                              "name the splits in a table or by folders")  # fmt: skip
+        if self._listing.notes:
+            warnings.warn(f"{self.root}: {'; '.join(self._listing.notes)}", stacklevel=3)
 
     def __len__(self) -> int:
         """Return the number of clips that can be used."""
@@ -133,7 +188,9 @@ class VideoFolder:
         if not -len(self) <= index < len(self):
             raise IndexError(f"index is {index}; this folder has {len(self)} clips")
         entry = self.entries[index]
-        return dressed(self._read(entry), entry.name, entry.text, entry.labels)
+        clip = self._read(entry)
+        return dressed(clip if clip.words else replace(clip, words=list(entry.words)), entry.name, entry.caption,
+                       entry.labels)  # fmt: skip
 
     def __iter__(self) -> Iterator[Clip]:
         """Yield the clips in order."""
@@ -146,42 +203,33 @@ class VideoFolder:
 
     def report(self) -> str:
         """Return a short text: how many clips, hours, sizes, rates; what has no sound or text; what was left out."""
-        infos = in_parallel(_probe, sorted({entry.path for entry in self.entries}), None, "Probing", _gone)
-        return _report(self, [infos[entry.path] for entry in self.entries])
+        return report(str(self.root), self.entries, self.classes, self._listing, self.duplicates)
 
     def _read(self, entry: Entry) -> Clip:
-        if not self.cache or self.reading.random:
-            return self.reading.clip(entry.path)
-        clip = kept(key_of(entry.sha256, self.reading))
-        if clip is None:  # somebody has cleared the cache, or its file is damaged
-            sha256 = hash_of(entry.path)  # of what the file holds now
-            clip = self.reading.clip(entry.path)
-            with suppress(OSError):  # no reason to stop a training; or another process clears `unfinished` now
-                keep(key_of(sha256, self.reading), clip, Ledger(self.root).unfinished)
+        reading = replace(self.reading, start=entry.start, end=entry.end)
+
+        def hashed(path: Path) -> str:  # a film with many parts is not hashed for each
+            return entry.sha256 if self._stamps.get(path) == stamp_of(path) else hash_of(path)
+
+        if not self.cache or reading.random:
+            self._compare(entry, hashed(entry.path), stamp_of(entry.path))
+            return reading.clip(entry.path)
+        clip = kept(key_of(entry.sha256, reading))
+        if clip is None:  # nothing could be kept, somebody has cleared the cache, or its file is damaged
+            stamp, sha256, clip = read_whole(entry.path, reading, anything, hashed)
+            assert clip is not None  # all are wanted
+            self._compare(entry, sha256, stamp)
+            with suppress(OSError):  # no reason to stop a training
+                keep(key_of(sha256, reading), clip)
         return clip
 
-
-def _choose(entries: list[Entry], split: str | None, seed: int, root: Path) -> tuple[list[Entry], Choice]:
-    """Return the clips of a split and, where nobody named any, a function that chooses among them by content."""
-    named = sorted({entry.split for entry in entries if entry.split})
-    if split is None:
-        return entries, _all
-    if split in named:
-        return [entry for entry in entries if entry.split == split], _all
-    if named or split not in SHARES:
-        raise ValueError(f"{root}: split is {split!r}; expected one of {named or list(SHARES)}")
-    return entries, partial(_is_in, split=split, seed=seed)
-
-
-def _all(sha256: str) -> bool:
-    return True
-
-
-def _is_in(sha256: str, split: str, seed: int) -> bool:
-    """Whether a file's hash falls into a split."""
-    draw = int(hashlib.sha256(f"{seed} {sha256}".encode()).hexdigest()[:8], 16) / 16**8  # in [0, 1)
-    low, high = SHARES[split]
-    return low <= draw < high
+    def _compare(self, entry: Entry, sha256: str, stamp: list[int]) -> None:
+        """Warn where a file is no longer the one that was found when the folder was opened."""
+        if sha256 == entry.sha256:
+            self._stamps[entry.path] = stamp  # touched only
+        else:
+            what = "its label, text and split are those of the file that was there; open the folder again"
+            warnings.warn(f"{entry.path}: the file has changed since its folder was opened; {what}", stacklevel=4)
 
 
 def _reason(error: Exception, path: Path) -> str:
@@ -197,45 +245,3 @@ def _duplicates(entries: list[Entry]) -> dict[str, str]:
     for entry in entries:
         first.setdefault(entry.sha256, entry)
     return {e.name: first[e.sha256].name for e in entries if first[e.sha256].path != e.path}
-
-
-def _probe(path: Path) -> MediaInfo | None:
-    try:
-        return probe(path)
-    except (ValueError, OSError):  # it has gone since the folder was opened
-        return None
-
-
-def _gone(path: Path) -> None:
-    """Stand for what cannot be probed any more."""
-
-
-def _report(folder: VideoFolder, found: list[MediaInfo | None]) -> str:
-    infos = [info for info in found if info is not None]
-    video, audio = [i.video[0] for i in infos if i.video], [i.audio[0] for i in infos if i.audio]
-    seconds, silent = sum(info.duration or 0.0 for info in infos), len(infos) - len(audio)
-    texts = sum(entry.text is not None for entry in folder.entries)
-    lines = [f"{folder.root}: {len(folder)} clips, {seconds / 3600:.2f} hours"]
-    if video:
-        sizes = _counts(f"{v.width} × {v.height}" for v in video)
-        rates = _counts(f"{v.fps:.5g} fps{', variable' if v.variable else ''}" for v in video)
-        lines += [f"pictures    {len(video)}: {sizes}", f"rates       {rates}"]
-    lines.append(f"sound       {len(audio)}, none in {silent}: {_counts(f'{a.sample_rate} Hz' for a in audio)}")
-    lines.append(f"text        {texts}, none for {len(folder) - texts}")
-    for label in sorted({label for entry in folder.entries for label in entry.labels} | set(folder.classes)):
-        values = [entry.labels[label] for entry in folder.entries if label in entry.labels]
-        names = folder.classes.get(label)
-        told = _counts(names[int(k)] for k in values) if names else f"{min(values)} to {max(values)}"
-        lines.append(f"labels      {label}: {told}; missing in {len(folder) - len(values)}")
-    others = _counts(kind for kind, count in folder._ignored.items() for _ in range(count))
-    lines += [f"other files {others}"] if others else []
-    lines += [f"duplicate   {name} has the bytes of {first}" for name, first in folder.duplicates.items()]
-    lines += [f"left out    {name}: {reason}" for name, reason in folder.skipped.items()]
-    return "\n".join(lines)
-
-
-def _counts(values: Iterable[str], most: int = 6) -> str:
-    """Return how often each value comes, e.g. "25 fps (7), 30 fps (2)"."""
-    counts = Counter(values).most_common()
-    rest = sum(count for _, count in counts[most:])
-    return ", ".join(f"{value} ({count})" for value, count in counts[:most]) + (f", others ({rest})" if rest else "")

@@ -4,21 +4,21 @@ Chapter: start/dataset.
 """
 
 import hashlib
-import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from collections.abc import Iterable
+from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
+from mmlearn import workers as processes
 from mmlearn.datasets import composing, grammar, planning
+from mmlearn.datasets.arrays import new_array, seal_arrays, write_clip
 from mmlearn.datasets.planning import Recipe
 from mmlearn.datasets.pronounce import pinyin_of
 from mmlearn.datasets.rendering import load_glyph
@@ -26,6 +26,8 @@ from mmlearn.datasets.voices import RATE, SYNTHETIC, VoiceBank
 from mmlearn.runtime import quiet
 
 CHUNK = 50  # clips that a process makes at a time
+FEW = 4  # chunks for which starting another process takes longer than making them
+TYPES = {"video": np.uint8, "audio": np.int16}
 
 
 class Sources(Protocol):
@@ -50,7 +52,7 @@ class Kitchen:
         missing_depends_on: A class label on which that rate depends.
 
     Raises:
-        ValueError: If a voice is to be kept for testing that is not there.
+        ValueError: If a voice is to be kept for testing that is not there, or nobody is there to babble.
 
     Chapter: start/dataset.
     """
@@ -60,14 +62,13 @@ class Kitchen:
         self.recipe, self.missing, self.missing_depends_on = recipe, missing, missing_depends_on
         self.glyphs = {char: load_glyph(sources.strokes / f"{char}.json") for char in grammar.ALPHABET}
         self.bank = VoiceBank(sources.voices)
-        self.voices: tuple[str, ...] = self.bank.names
-        kept = recipe.test_voice
-        if kept is not None:
-            if kept not in self.bank.names:
-                raise ValueError(f"test_voice is {kept!r}; expected one of {self.bank.names}, or None")
-            self.voices = tuple(v for v in self.voices if (v == kept) == (recipe.split == "test"))
+        self.voices = voices_for(recipe, self.bank.names)
         babble = recipe.snr_db is not None and recipe.noise == "babble"
         self.crowd = self.bank.crowd(self.voices, grammar.ALPHABET) if babble else []
+        if babble and not self.crowd:
+            what = f"{sources.voices} holds no other syllables by voice {' or '.join(self.voices)}"
+            raise ValueError(f"noise is 'babble', made of syllables that no sentence holds: {what}; expected some, "
+                             "or noise='white'")  # fmt: skip
 
     def cook(self, index: int) -> tuple[np.ndarray, np.ndarray | None, dict[str, Any]]:
         """Make clip `index`.
@@ -107,102 +108,96 @@ class Kitchen:
         return kept or [there[int(rng.integers(len(there)))]]
 
 
-@dataclass
-class Arrays:
-    """The clips on disk: frames uint8 (N, T, H, W, 3), sound int16 (N, S), and a note on each.
+def voices_for(recipe: Recipe, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the voices that speak in a recipe's split.
 
-    Chapter: start/dataset.
+    Raises:
+        ValueError: If a voice is to be kept for testing that is not there.
     """
-
-    video: np.ndarray
-    audio: np.ndarray
-    notes: list[dict[str, Any]]
-
-
-def open_arrays(folder: Path) -> Arrays:
-    """Open what `generate` wrote; the large arrays stay on disk and are mapped into memory."""
-    video, audio = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("video", "audio"))
-    return Arrays(video, audio, json.loads((folder / "notes.json").read_text(encoding="utf-8")))
+    kept = recipe.test_voice
+    if kept is None:
+        return names
+    if kept not in names:
+        raise ValueError(f"test_voice is {kept!r}; expected one of {names}, or None")
+    return tuple(name for name in names if (name == kept) == (recipe.split == "test"))
 
 
 def generate(kitchen: Kitchen, size: int, folder: Path, workers: int | None = None) -> None:
-    """Make clips 0 … size - 1 and write them as memory-mapped arrays.
+    """Make clips 0 … size - 1 and write them as arrays that can be mapped into memory.
 
-    Processes are forked where that is safe to do (Linux); elsewhere the clips are made one after another. Either way
-    the bytes are the same.
+    Several processes make the same bytes as one.
 
     Args:
         kitchen: What to make.
         size: How many.
         folder: Where to; it exists.
-        workers: Processes; by default one per core of this process.
+        workers: Processes; by default one per core of this process, and fewer for few clips.
+
+    Raises:
+        OSError: If there is no room. What is there of the files is then of no use.
+        RuntimeError: If a process dies at its work.
 
     Chapter: start/dataset.
     """
     r = kitchen.recipe
     shapes = {"video": (size, r.frames, r.image_size, r.image_size, 3), "audio": (size, round(r.seconds * RATE))}
-    types = {"video": np.uint8, "audio": np.int16}
-    out = {n: np.lib.format.open_memmap(folder / f"{n}.npy", "w+", types[n], shapes[n]) for n in shapes}
+    arrays = {name: new_array(folder / f"{name}.npy", TYPES[name], shape) for name, shape in shapes.items()}
     chunks = [range(start, min(start + CHUNK, size)) for start in range(0, size, CHUNK)]
     notes: list[dict[str, Any]] = [{}] * size
     with tqdm(total=size, desc="HanziClips", unit="clip", leave=False, disable=quiet()) as bar:
-        for chunk, found in _run(kitchen, out, chunks, workers):
+        offsets = {name: offset for name, (_, _, offset, _) in arrays.items()}
+        for chunk, found in _run(partial(_cook_chunk, kitchen, folder, offsets), chunks, workers):
             notes[chunk.start : chunk.stop] = found
             bar.update(len(chunk))
-    for array in out.values():
-        array.flush()
-    (folder / "notes.json").write_text(json.dumps(notes, ensure_ascii=False), encoding="utf-8")
+    seal_arrays(folder, arrays, notes)
 
 
-def fingerprint(sources: Sources) -> bytes:
-    """Return a hash of the ingredients, so that clips made of others are not taken for these.
+def fingerprint(sources: Sources, recipe: Recipe) -> bytes:
+    """Return a hash of the ingredients that are read, so that clips made of others are not taken for these.
 
     Raises:
         FileNotFoundError: If a character's strokes are not there.
     """
     digest = hashlib.sha256()
+
+    def add(name: str, data: bytes) -> None:
+        digest.update(f"{name} {len(data)}\n".encode() + data)
+
     for char in grammar.ALPHABET:
         path = sources.strokes / f"{char}.json"
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no strokes of {char!r} here; expected a file of hanzi-writer-data")
-        digest.update(path.read_bytes())
-    names = sorted(path.name for path in sources.voices.iterdir()) if sources.voices else [SYNTHETIC]
-    digest.update("\n".join(names).encode())
+        add(char, path.read_bytes())
+    bank = VoiceBank(sources.voices)
+    if sources.voices is None:
+        add(SYNTHETIC, metadata.version("espeakng-loader").encode())
+    for path in bank.recordings(grammar.ALPHABET):
+        add(f"{path.parent.name}/{path.name}", path.read_bytes())
+    if recipe.snr_db is not None and recipe.noise == "babble":
+        for path in bank.crowd_files(voices_for(recipe, bank.names), grammar.ALPHABET):
+            add(f"{path.parent.name}/{path.name}", path.read_bytes())
     return digest.digest()
 
 
-def _run(kitchen: Kitchen, out: Mapping[str, np.ndarray], chunks: list[range],
-         workers: int | None) -> Iterable[tuple[range, list[dict[str, Any]]]]:  # fmt: skip
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
-    workers = min(workers or cores, len(chunks))
-    if workers == 1 or sys.platform != "linux" or multiprocessing.current_process().daemon:
-        _begin(kitchen, out)
-        yield from ((chunk, _cook_chunk(chunk)) for chunk in chunks)
-        return
-    context = multiprocessing.get_context("fork")  # the arrays and the kitchen are inherited, not copied
-    with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(kitchen, out)) as pool:
-        jobs = {pool.submit(_cook_chunk, chunk): chunk for chunk in chunks}
-        for job in as_completed(jobs):
-            yield jobs[job], job.result()
+def _run(
+    work: "partial[list[dict[str, Any]]]", chunks: list[range], workers: int | None
+) -> Iterable[tuple[range, list[dict[str, Any]]]]:
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    workers = min(workers or min(cores, -(-len(chunks) // FEW)), len(chunks))
+    if workers == 1 or multiprocessing.current_process().daemon:
+        return ((chunk, work(chunk)) for chunk in chunks)
+    return processes.call_each(work, chunks, workers, _lost)
 
 
-_here: tuple[Kitchen, Mapping[str, np.ndarray]]  # of this process
+def _lost(chunk: range, why: str) -> list[dict[str, Any]]:
+    raise RuntimeError(f"clips {chunk.start} to {chunk.stop - 1} were not made: {why.replace('read', 'made')}")
 
 
-def _begin(kitchen: Kitchen, out: Mapping[str, np.ndarray]) -> None:
-    global _here
-    _here = kitchen, out
-    if multiprocessing.parent_process() is not None:
-        cv2.setNumThreads(0)  # OpenCV's threads did not survive the fork
-
-
-def _cook_chunk(chunk: range) -> list[dict[str, Any]]:
-    kitchen, out = _here
+def _cook_chunk(kitchen: Kitchen, folder: Path, offsets: dict[str, int], chunk: range) -> list[dict[str, Any]]:
     notes = []
     for index in chunk:
         video, audio, note = kitchen.cook(index)
-        out["video"][index] = video
-        if audio is not None:
-            out["audio"][index] = audio
-        notes.append(note)
+        if audio is None:
+            audio = np.zeros(round(kitchen.recipe.seconds * RATE), np.int16)
+        notes.append(note | {"sum": write_clip(folder, offsets, index, video, audio)})
     return notes

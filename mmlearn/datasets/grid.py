@@ -19,15 +19,20 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from mmlearn import files as storage
 from mmlearn.clip import Clip, Word
+from mmlearn.containers import local_path
+from mmlearn.datasets.arrays import SEAL, is_whole, new_array, open_arrays, seal_arrays, sum_of, write_clip
 from mmlearn.datasets.grid_corpus import (
     FPS,
     FRAMES,
-    MOUTH_S1,
     RATE,
     SAMPLES,
+    TRACKED,
     WORDS,
+    Crop,
     alignment_of,
+    crop_of,
     decode,
     find_clips,
     labels_of,
@@ -45,7 +50,8 @@ class Grid:
     "letter" (25), "digit" (10; the class is the digit) and "adverb" (4); `grid.classes` names them.
 
     Files are decoded once and kept as memory-mapped arrays under `home()/grid`. A file that cannot be used is left out
-    with a warning, and stands in `grid.skipped` with the reason.
+    with a warning, and stands in `grid.skipped` with the reason. A clip without an alignment is kept, for its name
+    spells the sentence, but has no `words`: one warning counts these, and `grid.untimed` names them.
 
     Args:
         root: The folder with a folder for each talker: `s1/NAME.mp4` and `s1/NAME.align`, or as the corpus comes:
@@ -53,8 +59,10 @@ class Grid:
         speakers: The talkers, by folder name.
         split: "train" (80 % of each talker), "test" (the rest), or None for all. The files' names alone decide.
         image_size: Height and width of the frames, in pixels.
-        crop: Top, left, height and width of what to cut out, in fractions of the picture. By default the mouth of
-            talker 1; other talkers need their own.
+        crop: What to cut out. "mouth": the mouth, found and followed in each clip (`mmlearn.preprocessing.faces`), in
+            the middle and upright; a clip without a face is left out. Or top, left, height and width in fractions of
+            the picture, the same for all frames. By default a fixed rectangle, `grid_corpus.MOUTH_S1`, where talker 1
+            ("s1") is the only one, and "mouth" for all other talkers.
         seed: Another seed gives another split.
         cache: Keep the decoded arrays on disk; otherwise in memory.
         workers: How many files are decoded at a time; by default the number of CPUs.
@@ -63,6 +71,7 @@ class Grid:
     Raises:
         FileNotFoundError: If `root` or a talker's folder is missing or holds no clip.
         ValueError: If an argument has an unusable value or, with `strict`, at a bad file.
+        FetchError: With "mouth", if the networks that find faces (2 MB) are not there and cannot be fetched.
 
     Chapter: start/dataset.
     """
@@ -74,7 +83,7 @@ class Grid:
         speakers: Sequence[str] = ("s1",),
         split: str | None = None,
         image_size: tuple[int, int] = (48, 64),
-        crop: tuple[float, float, float, float] = MOUTH_S1,
+        crop: Crop | None = None,
         seed: int = 0,
         cache: bool = True,
         workers: int | None = None,
@@ -84,20 +93,45 @@ class Grid:
             raise ValueError(f'split is {split!r}; expected "train", "test" or None')
         if len(image_size) != 2 or min(image_size) < 1:
             raise ValueError(f"image_size is {image_size}; expected (height, width) in pixels")
-        top, left, height, width = crop
-        if min(top, left) < 0 or min(height, width) <= 0 or top + height > 1.000001 or left + width > 1.000001:
-            raise ValueError(f"crop is {crop}; expected (top, left, height, width) within the picture, which is 1 by 1")
-        self.root = Path(root)
+        self.root = Path(local_path(root))
         self.classes = {label: list(words.values()) for label, words in WORDS.items()}
         files = [path for speaker in speakers for path in find_clips(self.root, speaker)]
-        how = {"image_size": tuple(image_size), "crop": tuple(crop)}
-        self._video, self._audio, index = _load(files, how, cache=cache, workers=workers, strict=strict)
+        how = {"image_size": tuple(image_size), "crop": crop_of(crop, speakers)}
+        self._source: dict[str, Any] = {
+            "files": files,
+            "how": how,
+            "cache": cache,
+            "workers": workers,
+            "strict": strict,
+        }
+        index = self._open()
         self.skipped: dict[str, str] = index["skipped"]
         if self.skipped:
             name, reason = next(iter(self.skipped.items()))
             warnings.warn(f"Grid left out {len(self.skipped)} of {len(files)} clips; {name}: {reason}", stacklevel=2)
+        self.untimed: list[str] = [name for _, name, words in index["clips"] if not words]
+        if self.untimed:
+            warnings.warn(f"Grid: {len(self.untimed)} of {len(files)} clips have no words with times, because their "
+                          f".align file is missing or empty: {', '.join(self.untimed[:3])}", stacklevel=2)  # fmt: skip
         part = split_of(files, seed)
         self._rows: list[tuple[int, str, list[Any]]] = [r for r in index["clips"] if split in (None, part[r[1]])]
+
+    def _open(self) -> dict[str, Any]:
+        self._video, self._audio, index = _load(**self._source)
+        self._sums = index["sums"]
+        self._checked = bytearray(len(self._video))  # 1: this clip is what was written
+        return index
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave arrays that are on disk out of a pickle: they are opened again."""
+        own = ("_video", "_audio", "_checked", "_sums") if self._source["cache"] else ()
+        return {name: value for name, value in self.__dict__.items() if name not in own}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Open the arrays, or decode the clips again where they are not."""
+        self.__dict__.update(state)
+        if self._source["cache"]:
+            self._open()
 
     def __len__(self) -> int:
         """Return the number of clips."""
@@ -106,6 +140,12 @@ class Grid:
     def __getitem__(self, index: int) -> Clip:
         """Return a clip; its arrays are its own."""
         row, name, words = self._rows[index]
+        if not self._checked[row]:
+            if sum_of(self._video[row], self._audio[row]) != self._sums[row]:
+                warnings.warn(f"the kept copy of {name} was damaged; all clips are decoded again", stacklevel=2)
+                (Path(self._video.filename).parent / SEAL).unlink()  # type: ignore[attr-defined]
+                self._open()
+            self._checked[row] = 1
         labels = labels_of(name)
         text = " ".join(self.classes[label][k] for label, k in labels.items())
         audio = self._audio[row].astype(np.float32) / 32768  # (48000,)
@@ -127,27 +167,38 @@ def _load(
     files: list[Path], how: dict[str, Any], *, cache: bool, workers: int | None, strict: bool
 ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     """Return all clips' frames and sounds, and their index, decoded now or before."""
-    stamps = [(name_of(p), *(q.stat().st_size if q else None for q in (p, alignment_of(p)))) for p in files]
-    key = hashlib.sha256(json.dumps([1, stamps, how]).encode()).hexdigest()[:16]  # 1: version of this module's output
+    if not cache:
+        return _decode_all(files, None, workers, strict, how)
+    stamps = [(name_of(p), *(q.stat().st_size if q else "no file" for q in (p, alignment_of(p)))) for p in files]
+    settings = [2, stamps, how, *([TRACKED] if how["crop"] == "mouth" else [])]  # 2: version of this module's output
+    key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
     folder = home() / "grid" / key
-    if not cache or not folder.is_dir():
-        part = folder.with_name(f".{key}.{os.getpid()}.part")
-        if cache:
-            part.mkdir(parents=True)
-        try:
-            arrays = _decode_all(files, part if cache else None, workers, strict, how)
-            if not cache:
-                return arrays
-            (part / "index.json").write_text(json.dumps(arrays[2]), encoding="utf-8")
-            del arrays
-            if not folder.is_dir():  # else another process was faster
-                os.replace(part, folder)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    try:
+        if not is_whole(folder):
+            _make(folder, files, workers, strict, how)
+    except OSError as error:
+        if error.filename and not str(error.filename).startswith(str(home())):  # one of GRID's files
+            raise
+        if error.errno not in storage.READ_ONLY:
+            raise storage.with_remedy(error, home(), "cache=False") from error
+        warnings.warn(f"clips are not kept: {storage.with_remedy(error, home(), 'cache=False')}", stacklevel=4)
+        return _decode_all(files, None, workers, strict, how)
+    arrays = open_arrays(folder)
+    index: Any = arrays.notes
     if strict and index["skipped"]:
         raise ValueError(next(iter(index["skipped"].values())))
-    return np.load(folder / "video.npy", mmap_mode="r"), np.load(folder / "audio.npy", mmap_mode="r"), index
+    return arrays.video, arrays.audio, index
+
+
+def _make(folder: Path, files: list[Path], workers: int | None, strict: bool, how: dict[str, Any]) -> None:
+    """Decode all files into arrays in a folder."""
+    with storage.locked(folder.with_name(f".{folder.name}.lock"), "decodes the same clips of GRID"):
+        if not is_whole(folder):  # else another process was faster
+            shutil.rmtree(folder, ignore_errors=True)  # damaged
+            with storage.unfinished(folder) as part:
+                (part / "clips").mkdir()
+                _decode_all(files, part / "clips", workers, strict, how)
+                os.replace(part / "clips", folder)
 
 
 def _decode_all(
@@ -155,20 +206,17 @@ def _decode_all(
 ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     """Decode files into arrays in memory or, with a folder, on disk. PyAV and OpenCV let threads run side by side."""
 
-    def new(name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
-        if folder is None:
-            return np.zeros(shape, dtype)
-        return np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, shape)
-
     def attempt(path: Path) -> tuple[np.ndarray, np.ndarray, list[Word]] | ValueError:
         try:
             return decode(path, **how)
         except ValueError as error:
             return error
 
-    video = new("video", (len(files), FRAMES, *how["image_size"], 3), np.uint8)
-    audio = new("audio", (len(files), SAMPLES), np.int16)
-    index: dict[str, Any] = {"clips": [], "skipped": {}}
+    shapes = {"video": (len(files), FRAMES, *how["image_size"], 3), "audio": (len(files), SAMPLES)}
+    memory = {name: np.zeros(shapes[name] if folder is None else 0, kind) for name, kind in TYPES.items()}
+    disk = {name: new_array(folder / f"{name}.npy", TYPES[name], shapes[name]) for name in TYPES if folder}
+    offsets = {name: offset for name, (_, _, offset, _) in disk.items()}
+    index: dict[str, Any] = {"clips": [], "skipped": {}, "sums": [0] * len(files)}
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         try:
             results = tqdm(pool.map(attempt, files), "Decoding GRID", len(files), unit="clip", disable=quiet())
@@ -178,10 +226,20 @@ def _decode_all(
                         raise result
                     index["skipped"][name_of(path)] = str(result)
                     continue
-                video[row], audio[row], words = result
+                video, audio, words = result
+                if folder:
+                    write_clip(folder, offsets, row, video, audio)
+                else:
+                    memory["video"][row], memory["audio"][row] = video, audio
+                index["sums"][row] = sum_of(video, audio)
                 index["clips"].append([row, name_of(path), [(word.text, word.start, word.end) for word in words]])
         finally:
             pool.shutdown(cancel_futures=True)
     if not index["clips"]:
         raise ValueError(f"none of {len(files)} clips can be used; {next(iter(index['skipped'].values()))}")
-    return video, audio, index
+    if folder:
+        seal_arrays(folder, disk, index)
+    return memory["video"], memory["audio"], index
+
+
+TYPES = {"video": np.uint8, "audio": np.int16}

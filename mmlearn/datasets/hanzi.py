@@ -8,18 +8,22 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
+import weakref
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
+from mmlearn import files
 from mmlearn.clip import Clip, Word
 from mmlearn.datasets import composing, grammar, planning
-from mmlearn.datasets.generating import Kitchen, Sources, fingerprint, generate, open_arrays
+from mmlearn.datasets.arrays import is_whole, open_arrays, sum_of, write_clip
+from mmlearn.datasets.generating import Kitchen, Sources, fingerprint, generate
 from mmlearn.datasets.planning import Recipe
 from mmlearn.datasets.voices import RATE
 from mmlearn.runtime import home
@@ -83,11 +87,16 @@ class HanziClips:
             other splits never. What it has not recorded is then silent (otherwise the other voice steps in).
         language: Of the caption: "zh", "en" or "both".
         sources: Where strokes and voices lie; by default `mmlearn.datasets.fetch.fetch_hanzi()`.
-        cache: Keep the arrays in `mmlearn.home()`, so that the next time they are only opened.
-        workers: Processes to generate with; by default one per core where processes can be forked.
+        cache: Keep the arrays in `mmlearn.home()`, so that the next time they are only opened. Where that folder cannot
+            be written, and with False, they are in a temporary folder as long as this object exists.
+        workers: Processes to generate with; by default one per core.
+
+    What is damaged on disk is noticed and made anew. Copies by pickle, as for a `DataLoader`'s workers, open the same
+    arrays.
 
     Raises:
         ValueError: If an argument is out of its range; it says which.
+        OSError: If the disk has no room for the arrays.
 
     Source: strokes from hanzi-writer-data, voices from gcin-voice. Chapter: start/dataset.
     """
@@ -137,7 +146,26 @@ class HanziClips:
             self.classes |= {"written": list(grammar.NUMBERS), "spoken": list(grammar.NUMBERS), "agree": ["no", "yes"]}
         if relation == "synergy_sum":
             self.classes["sum"] = [str(n) for n in range(10)]
-        self._arrays = open_arrays(self._make(cache, workers))
+        self._cache, self._workers = cache, workers
+        self._folder = self._make()
+        self._open()
+
+    def _open(self) -> None:
+        self._arrays = open_arrays(self._folder)
+        self._checked = bytearray(self.size)  # 1: this clip is what was written
+        self._mended: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # what is damaged on a disk that is read-only
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the arrays out of a pickle: they are opened again."""
+        own = ("_arrays", "_checked", "_mended", "_end")
+        return {name: value for name, value in self.__dict__.items() if name not in own}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Open the arrays, or make them where they are not."""
+        self.__dict__.update(state)
+        if not is_whole(self._folder):
+            self._folder = self._make()
+        self._open()
 
     def __len__(self) -> int:
         """Return the number of clips."""
@@ -149,11 +177,12 @@ class HanziClips:
             raise IndexError(f"index is {index}; this data set has {self.size} clips")
         index %= self.size
         note = self._arrays.notes[index]
+        video, audio = self._rows(index)
         streams: dict[str, Any] = {}
         if "video" in note["present"]:
-            streams["video"] = np.array(self._arrays.video[index])
+            streams["video"] = video
         if "audio" in note["present"]:
-            streams["audio"] = self._arrays.audio[index] / np.float32(32767)
+            streams["audio"] = audio / np.float32(32767)
         if "text" in note["present"]:
             streams["text"] = note["text"]
         rates = {"video": self.recipe.frames / self.recipe.seconds, "audio": float(RATE)}
@@ -192,24 +221,74 @@ class HanziClips:
     def _kitchen(self) -> Kitchen:
         return Kitchen(self.recipe, self.sources, self.missing, self.missing_depends_on)
 
-    def _make(self, cache: bool, workers: int | None) -> Path:
+    def _rows(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return a copy of a clip's frames, and its sound; the first time, they are compared with their sum."""
+        if index in self._mended:
+            video, audio = self._mended[index]
+            return video.copy(), audio
+        video, audio = np.array(self._arrays.video[index]), self._arrays.audio[index]
+        if not self._checked[index]:
+            if sum_of(video, audio) != self._arrays.notes[index]["sum"]:
+                return self._mend(index)
+            self._checked[index] = 1
+        return video, audio
+
+    def _mend(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Make a clip that is damaged on disk anew."""
+        video, sound, _ = self._kitchen().cook(index)
+        audio = np.zeros_like(self._arrays.audio[index]) if sound is None else sound
+        if sum_of(video, audio) != self._arrays.notes[index]["sum"]:
+            raise ValueError(f"{self._folder}: clip {index} is damaged, and its ingredients have changed; "
+                             "remove this folder and open the data set again")  # fmt: skip
+        warnings.warn(f"{self._folder}: clip {index} was damaged, and has been made anew", stacklevel=4)
+        offsets = {"video": self._arrays.video.offset, "audio": self._arrays.audio.offset}
+        with suppress(OSError):  # others have the same file open: these bytes are right for them, too
+            write_clip(self._folder, offsets, index, video, audio)
+        self._mended[index] = video, audio
+        return video.copy(), audio
+
+    def _make(self) -> Path:
         """Return the folder with this data set's arrays, generated if need be."""
-        if not cache:
-            self._temporary = tempfile.TemporaryDirectory(prefix="hanziclips-")  # lives as long as this object
-            generate(self._kitchen(), self.size, Path(self._temporary.name), workers)
-            return Path(self._temporary.name)
+        if not self._cache:
+            return self._make_temporary()
         content = [VERSION, self.size, asdict(self.recipe), self.missing, self.missing_depends_on]
-        key = hashlib.sha256(json.dumps(content, sort_keys=True).encode() + fingerprint(self.sources)).hexdigest()
+        sources = fingerprint(self.sources, self.recipe)
+        key = hashlib.sha256(json.dumps(content, sort_keys=True).encode() + sources).hexdigest()
         folder = home() / "hanzi" / "clips" / key
-        if not folder.is_dir():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder.parent / f".{key}.lock"):  # several processes of one training ask at once
-                if not folder.is_dir():
-                    unfinished = folder.parent / f".{key}.unfinished"
-                    shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed
-                    unfinished.mkdir()
-                    generate(self._kitchen(), self.size, unfinished, workers)
-                    os.replace(unfinished, folder)
+        if is_whole(folder):
+            return folder
+        try:
+            with files.locked(folder.parent / f".{key}.lock", "makes the same HanziClips"):
+                if is_whole(folder):  # several processes of one training ask at once
+                    return folder
+                shutil.rmtree(folder, ignore_errors=True)  # damaged
+                with files.unfinished(folder) as part:
+                    whole = self._generate(part / "clips")
+                    if fingerprint(self.sources, self.recipe) != sources:
+                        raise RuntimeError(
+                            f"strokes or voices have changed while clips were made of them: {self.sources}"
+                        )
+                    os.replace(whole, folder)
+        except OSError as error:
+            if error.errno not in files.READ_ONLY:
+                raise files.with_remedy(error, home(), "fewer or smaller clips") from error
+            why = files.with_remedy(error, home())
+            warnings.warn(f"these clips are not kept, and made anew each time: {why}", stacklevel=4)
+            return self._make_temporary()
+        return folder
+
+    def _make_temporary(self) -> Path:
+        """Make the arrays in a temporary folder, which lives as long as this object."""
+        with ExitStack() as stack:
+            part = stack.enter_context(files.unfinished(Path(tempfile.gettempdir()) / "hanziclips"))
+            folder = self._generate(part / "clips")
+            end, process = stack.pop_all().close, os.getpid()
+        self._end = weakref.finalize(self, lambda: end() if os.getpid() == process else None)  # not in forked processes
+        return folder
+
+    def _generate(self, folder: Path) -> Path:
+        folder.mkdir()
+        generate(self._kitchen(), self.size, folder, self._workers)
         return folder
 
 

@@ -3,17 +3,22 @@
 Chapter: preprocessing/batching.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import torch
 
 from mmlearn.clip import Clip, Word
+from mmlearn.containers import local_path
+from mmlearn.datasets.pictures import are_numbered, length_of, read_pictures
 from mmlearn.media import Source, name_of, open_media, streams_of, subtitle_of
 from mmlearn.preprocessing.audio import read_audio
 from mmlearn.preprocessing.video import MediaInfo, Sampling, probe, read_video
+from mmlearn.sound_levels import Channel, Mixdown
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,10 @@ class Reading:
     sample_rate: int = 16_000
     sampling: Sampling = "uniform"
     interval: float | None = None
+    channel: Channel = "mean"
+    frame_rate: float | None = None
+    start: float = 0.0
+    end: float | None = None
 
     def __post_init__(self) -> None:
         """Check the settings now, and not at each file."""
@@ -41,6 +50,9 @@ class Reading:
             object.__setattr__(self, "size", tuple(self.size))  # JSON, for one, knows only lists
             if len(self.size) != 2 or not all(isinstance(side, int) and side >= 1 for side in self.size):
                 raise ValueError(f"size is {self.size}; expected (height, width) in pixels, or None")
+        if self.frame_rate is not None and not 0 < self.frame_rate <= 1000:
+            raise ValueError(f"frame_rate is {self.frame_rate}; expected pictures a second, above 0, at most 1000")
+        Mixdown(self.channel)  # raises where there is no such way to mix
         if self.sampling not in get_args(Sampling):
             raise ValueError(f"sampling is {self.sampling!r}; expected one of {get_args(Sampling)}")
         if self.interval is not None and (self.sampling != "dense" or not 0 < self.interval < float("inf")):
@@ -67,6 +79,8 @@ def read_clip(
     start: float = 0.0,
     end: float | None = None,
     audio_stream: int = 0,
+    channel: Channel = "mean",
+    frame_rate: float | None = None,
     generator: torch.Generator | None = None,
     name: str = "",
 ) -> Clip:
@@ -74,18 +88,20 @@ def read_clip(
 
     Only the frames asked for are read. The times at which they are first shown stand in `clip.times["video"]`, their
     average rate in `clip.rates["video"]`. The sound is there from `start` to `end`, as mono. Subtitles become words.
-    What the file lacks is missing from the clip.
+    What the file lacks is missing from the clip; so is a stream that ends before `start`.
 
     Args:
-        source: A path, or a binary file object.
+        source: A path, or a binary file object. With a `frame_rate`, also a folder of numbered pictures.
         num_frames: Frames to choose.
         size: (H, W) to which frames are resized, whatever their shape; None keeps their own.
         sample_rate: Samples a second of the sound.
         sampling: "uniform", "segment" or "dense": see `mmlearn.preprocessing.video.read_video`.
         interval: Seconds between the frames of dense sampling; by default one frame.
         start: Seconds.
-        end: Seconds; by default the file's end.
+        end: Seconds; by default, or where it lies beyond, the file's end.
         audio_stream: Which of several sound tracks.
+        channel: How its channels become one: see `mmlearn.preprocessing.audio.read_audio`.
+        frame_rate: Frames a second of a folder of numbered pictures. Numbers count frames, from the first one on.
         generator: For random sampling.
         name: The clip's name; by default the source's.
 
@@ -95,19 +111,33 @@ def read_clip(
 
     Chapters: preprocessing/video, preprocessing/batching.
     """
+    if isinstance(source, str | os.PathLike) and os.path.isdir(path := local_path(source)):
+        if frame_rate is None and are_numbered(os.listdir(path)):
+            raise ValueError(f"{path}: a folder of numbered pictures; give their frame_rate, or a file")
+        if frame_rate is not None:
+            _check_start(path, start, length_of(Path(path), frame_rate))
+            frames, shown = read_pictures(Path(path), frame_rate, num_frames=num_frames, sampling=sampling, start=start,
+                                          end=end, interval=interval, size=size, generator=generator)  # fmt: skip
+            return Clip({"video": frames}, {"video": _rate(shown, frame_rate)}, name=name or path,
+                        times={"video": np.maximum(shown - start, 0.0)})  # fmt: skip
     info = probe(source)
     if not info.video and not info.audio:
         raise ValueError(f"{name_of(source)}: found neither pictures nor sound; expected at least one of them")
+    lasts = {"video": info.video[0].duration if info.video else 0.0,
+             "audio": info.audio[audio_stream].duration if 0 <= audio_stream < len(info.audio) else None}  # fmt: skip
+    if info.video:  # `read_audio` finds the end of sound itself; for mp3 and the like FFmpeg only guesses it
+        _check_start(name_of(source), start, info.duration)
     streams: dict[str, Any] = {}
     rates, times = {}, {}
-    if info.video:
-        frames, shown = read_video(source, num_frames=num_frames, sampling=sampling, start=start, end=end,
+    if info.video and start < (lasts["video"] or np.inf):
+        until = end if end is None else min(end, lasts["video"] or end)  # behind it, the last frame would be repeated
+        frames, shown = read_video(source, num_frames=num_frames, sampling=sampling, start=start, end=until,
                                    interval=interval, size=size, generator=generator)  # fmt: skip
         streams["video"], times["video"] = frames, np.maximum(shown - start, 0.0)
-        span = shown[-1] - shown[0]
-        rates["video"] = float((len(shown) - 1) / span) if span > 0 else info.video[0].fps
-    if info.audio:
-        streams["audio"] = read_audio(source, sample_rate, start=start, end=end, stream=audio_stream)
+        rates["video"] = _rate(shown, info.video[0].fps)
+    if info.audio and (start < (lasts["audio"] or np.inf) or not streams):
+        streams["audio"] = read_audio(source, sample_rate, start=start, end=end, stream=audio_stream,
+                                      channel=channel)  # fmt: skip
         rates["audio"] = float(sample_rate)
     words = [Word(text, max(a - start, 0.0), b - start) for a, b, text in _subtitles(source, info) if b > start]
     if end is not None:
@@ -129,3 +159,14 @@ def _subtitles(source: Source, info: MediaInfo) -> Iterator[tuple[float, float, 
             found = subtitle_of(packet)
             if found and found[2].strip():
                 yield found[0], found[1], found[2].strip()
+
+
+def _rate(shown: np.ndarray, otherwise: float) -> float:
+    """Return the average rate of chosen frames."""
+    span = shown[-1] - shown[0]
+    return float((len(shown) - 1) / span) if span > 0 else otherwise
+
+
+def _check_start(name: str, start: float, length: float | None) -> None:
+    if length and start >= length:
+        raise ValueError(f"{name}: start is {start} s; the file ends after {length:.2f} s")

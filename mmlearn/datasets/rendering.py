@@ -110,7 +110,8 @@ def draw_glyph(glyph: Glyph, size: int, *, written: float = 1.0, width: float = 
     """
     matrix = np.eye(2) * 0.7 if matrix is None else matrix
     ink = np.zeros((size, size), np.uint8)
-    budget = written * sum(glyph.lengths)
+    # Added up one after another, as they are subtracted below; sum() rounds otherwise from Python 3.12 on.
+    budget = written * float(np.cumsum([0.0, *glyph.lengths])[-1])
     for outline, spine, median, length in zip(glyph.outlines, glyph.spines, glyph.medians, glyph.lengths, strict=True):
         if budget <= 0:
             break

@@ -12,33 +12,37 @@ Chapter: preprocessing/batching.
 import hashlib
 import io
 import json
+import math
 import os
 import random
-import shutil
+import re
 import tarfile
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from torch.utils.data import IterableDataset, get_worker_info
 from tqdm.auto import tqdm
 
+from mmlearn import files
 from mmlearn.clip import Clip
 from mmlearn.datasets.folder import VideoFolder
 from mmlearn.datasets.reading import Reading, dressed
 from mmlearn.preprocessing.video import Sampling
 from mmlearn.runtime import quiet
+from mmlearn.sound_levels import Channel
 
 INDEX = "shards.json"
 VERSION = 1
+PLAIN = re.compile(r"[\w.-]+", re.ASCII)  # a member's name: no folder, so nothing lies outside of one
 
 
 def write_shards(
     folder: VideoFolder, out: str | os.PathLike[str], *, max_mb: float = 256, shuffle_seed: int | None = None
 ) -> list[Path]:
-    """Write a folder's clips into shards: the files as they are, with text and labels.
+    """Write a folder's clips into shards: the files as they are, with text and labels. Each part brings its whole file.
 
     The folder `out` appears under its name when all of it is complete. The same clips give the same bytes.
 
@@ -54,7 +58,9 @@ def write_shards(
 
     Raises:
         FileExistsError: If there is something in `out`.
-        ValueError: If `max_mb` is not positive, or a file has changed since the folder was opened.
+        ValueError: If `max_mb` is not positive, a file has changed since the folder was opened, or a clip is a folder
+            of pictures.
+        OSError: If the disk is full. Nothing stays of what was written.
 
     Format: Aizman, Maltby and Breuel 2019, "High Performance I/O For Large Scale Deep Learning". Chapter:
     preprocessing/batching.
@@ -66,20 +72,19 @@ def write_shards(
     order = list(range(len(folder)))
     if shuffle_seed is not None:
         random.Random(shuffle_seed).shuffle(order)
-    with FileLock(out.with_name(f".{out.name}.lock")):
+    with files.locked(out.with_name(f".{out.name}.lock"), "writes the same shards"):
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise FileExistsError(17, "there is something already; expected a new or an empty folder", str(out))
-        unfinished = out.with_name(f".{out.name}.unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed
-        unfinished.mkdir()
-        try:
-            index = _write(folder, order, unfinished, max_mb * 1e6)
-            (unfinished / INDEX).write_text(json.dumps(index, ensure_ascii=False, indent=1), encoding="utf-8")
+        with files.unfinished(out) as part:
+            whole = part / "shards"
+            whole.mkdir()
+            size = sum(entry.path.stat().st_size for entry in folder.entries)
+            files.check_room(part, size, f"writing {len(folder)} clips")
+            index = _write(folder, order, whole, max_mb * 1e6)
+            (whole / INDEX).write_text(json.dumps(index, ensure_ascii=False, indent=1), encoding="utf-8")
             if out.is_dir():
                 out.rmdir()
-            os.replace(unfinished, out)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            os.replace(whole, out)
     return [out / shard["name"] for shard in index["shards"]]
 
 
@@ -92,11 +97,15 @@ def _write(folder: VideoFolder, order: list[int], out: Path, limit: float) -> di
     with ExitStack() as opened:
         for number, k in enumerate(tqdm(order, "Writing shards", unit="clip", leave=False, disable=quiet())):
             entry = folder.entries[k]
+            if entry.path.is_dir():
+                raise ValueError(f"{entry.path}: a folder of pictures, which shards do not hold; make it a film first, "
+                                 "for example with mmlearn.media.write_mp4")  # fmt: skip
             data = entry.path.read_bytes()
             if hashlib.sha256(data).hexdigest() != entry.sha256:
                 raise ValueError(f"{entry.path}: the file has changed since its folder was opened; open it again")
-            note = _sealed({"name": entry.name, "text": entry.text, "labels": entry.labels}, data)
-            size = sum(512 + -(-len(part) // 512) * 512 for part in (data, note))  # tar's headers and blocks
+            part = {"start": entry.start, "end": entry.end} if entry.is_part else {}
+            note = _sealed({"name": entry.name, "text": entry.caption, "labels": entry.labels} | part, data)
+            size = sum(512 + -(-len(item) // 512) * 512 for item in (data, note))  # tar's headers and blocks
             if not shards or filled + size > limit:
                 opened.close()
                 shards.append({"name": f"shard-{len(shards):06d}.tar", "clips": 0})
@@ -134,6 +143,7 @@ def read_shards(
     sample_rate: int = 16_000,
     sampling: Sampling = "uniform",
     interval: float | None = None,
+    channel: Channel = "mean",
     shuffle: int = 0,
     seed: int = 0,
     share: bool = True,
@@ -151,6 +161,7 @@ def read_shards(
         sample_rate: Samples a second of the sound.
         sampling: "uniform", "segment" or "dense".
         interval: Seconds between the frames of dense sampling.
+        channel: Which channel of the sound: see `read_clip`.
         shuffle: How many files to hold in memory and draw from; 0 keeps the order. Shards are shuffled, too.
         seed: Seed of that order. Each pass has another; a `DataLoader`'s workers also take its own seed of the pass,
             so seed PyTorch to see the same again.
@@ -166,7 +177,8 @@ def read_shards(
 
     Chapter: preprocessing/batching.
     """
-    return ShardedClips(Path(out), Reading(num_frames, size, sample_rate, sampling, interval), shuffle, seed, share)
+    reading = Reading(num_frames, size, sample_rate, sampling, interval, channel)
+    return ShardedClips(Path(out), reading, shuffle, seed, share)
 
 
 class ShardedClips(IterableDataset):
@@ -210,7 +222,8 @@ class ShardedClips(IterableDataset):
         for name, note, data in samples:
             source = _Named(data)
             source.name = f"{name}: {note['name']}"
-            yield dressed(self.reading.clip(source), note["name"], note["text"], note["labels"])
+            reading = replace(self.reading, start=note.get("start", 0.0), end=note.get("end"))
+            yield dressed(reading.clip(source), note["name"], note["text"], note["labels"])
 
     def _own_shards(self) -> list[dict[str, Any]]:
         """Return this process's share."""
@@ -220,19 +233,16 @@ class ShardedClips(IterableDataset):
 
     def _samples(self, shard: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], bytes]]:
         """Yield (shard, note, bytes of the file) of each sample, compared with its hash."""
-        from webdataset.tariterators import group_by_keys, tar_file_expander
-
         path = self.root / shard["name"]
         count = 0
-        with open(path, "rb") as file:
-            samples = group_by_keys(tar_file_expander([{"url": str(path), "stream": file}]))
-            try:
-                for sample in samples:
-                    yield str(path), *_opened(sample)
+        try:
+            with tarfile.open(path, "r:") as tar:  # no compressed one: a few bytes could become all of memory
+                for key, note, data in _members(tar, shard["bytes"]):
+                    yield str(path), *_opened(key, note, data, self.classes)
                     count += 1
-            except (tarfile.TarError, ValueError, KeyError, TypeError, OSError, EOFError) as error:
-                raise ValueError(f"{path}: the shard is damaged after {count} of {shard['clips']} clips "
-                                 f"({error.args[0] if error.args else type(error).__name__})") from error  # fmt: skip
+        except (tarfile.TarError, ValueError, KeyError, TypeError, OSError, EOFError, RecursionError) as error:
+            raise ValueError(f"{path}: the shard is damaged after {count} of {shard['clips']} clips "
+                             f"({error.args[0] if error.args else type(error).__name__})") from error  # fmt: skip
         if count != shard["clips"]:
             raise ValueError(f"{path}: found {count} of {shard['clips']} clips; the shard is damaged")
 
@@ -256,15 +266,65 @@ def _read_index(root: Path) -> dict[str, Any]:
     return index
 
 
-def _opened(sample: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-    """Return a sample's note and file, if they are what was written."""
-    files = [value for key, value in sample.items() if not key.startswith("__") and key != "json"]
-    if "json" not in sample or len(files) != 1:
-        raise ValueError(f"clip {sample['__key__']} is not a file with a note")
-    note = json.loads(sample["json"])
-    if note.pop("sha256") != _hash(note, files[0]):
-        raise ValueError(f"clip {sample['__key__']} is not what was written")
-    return note, files[0]
+def _members(tar: tarfile.TarFile, limit: int) -> Iterator[tuple[str, bytes, bytes]]:
+    """Yield (key, note, file) of each clip: two members after one another, `key.json` and another.
+
+    Raises:
+        ValueError: If a member is not a plain file with a plain name, or claims more bytes than the shard has.
+    """
+    before: tuple[str, str, bytes] | None = None
+    for member in tar:
+        name = member.name
+        if not PLAIN.fullmatch(name) or name.startswith("."):
+            raise ValueError(f"member {name!r} is no plain name; expected such as 000000.json")
+        if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
+            raise ValueError(f"member {name} is a link, a device, a folder or has holes; expected a plain file")
+        if member.size > limit:
+            raise ValueError(f"member {name} has {member.size} bytes in a shard of {limit}")
+        file = tar.extractfile(member)
+        assert file is not None  # plain files have content
+        key, _, suffix = name.partition(".")
+        data = file.read()
+        if before is None:
+            before = key, suffix, data
+            continue
+        notes = [d for s, d in ((suffix, data), before[1:]) if s == "json"]
+        others = [d for s, d in ((suffix, data), before[1:]) if s != "json"]
+        if before[0] != key or len(notes) != 1:
+            raise ValueError(f"clip {before[0]} is not a file with a note")
+        yield key, notes[0], others[0]
+        before = None
+    if before is not None:
+        raise ValueError(f"clip {before[0]} is not a file with a note")
+
+
+def _opened(key: str, data: bytes, file: bytes, classes: dict[str, list[str]]) -> tuple[dict[str, Any], bytes]:
+    """Return a clip's note and file, if they are what was written, and what a folder's clip may hold."""
+    note = json.loads(data)
+    if not isinstance(note, dict) or note.pop("sha256", None) != _hash(note, file):
+        raise ValueError(f"clip {key} is not what was written")
+    member = f"{key}.json"
+    if not isinstance(note.get("name"), str):
+        raise ValueError(f"{member}: name is {note.get('name')!r}; expected a string")
+    if not isinstance(note.get("text"), str | None):
+        raise ValueError(f"{member}: text is {note.get('text')!r}; expected a string or null")
+    if not isinstance(note.get("labels"), dict):
+        raise ValueError(f"{member}: labels is {note.get('labels')!r}; expected names with numbers")
+    for edge in (note.get("start", 0.0), note.get("end", 0.0)):
+        if edge is not None and not _is_number(edge):
+            raise ValueError(f"{member}: start or end is {edge!r}; expected seconds")
+    for label, value in note["labels"].items():
+        names = classes.get(label)
+        for number in value if isinstance(value, list) and value else [value]:
+            if not _is_number(number):
+                raise ValueError(f"{member}: label {label!r} is {value!r}; expected a number, or a list of numbers")
+            if names is not None and (type(number) is float or not 0 <= number < len(names)):
+                raise ValueError(f"{member}: label {label!r} is {value!r}; expected the index of one of {names}")
+    return note, file
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 class _Named(io.BytesIO):

@@ -73,15 +73,34 @@ class VoiceBank:
         """Return syllables for babble, all by the given voices and none of them a reading of `spared`'s characters."""
         if self.folder is None:
             return [_finish(*_synthesise(char), 20) for char in "天地来去开关东南西北春夏秋冬" if char not in spared]
+        chosen = self.crowd_files(voices, spared)
+        return [_finish(*self._load(path.parent.name, path.stem), 20) for path in chosen]
+
+    def crowd_files(self, voices: tuple[str, ...], spared: str) -> list[Path]:
+        """Return the recordings that `crowd` is made of."""
+        if self.folder is None:
+            return []
         taken = {zhuyin_of(char) for char in spared}
         files = [p for p in sorted(self.folder.glob("*/*.ogg")) if p.stem in voices and p.parent.name not in taken]
-        chosen = files[:: max(1, len(files) // CROWD)]
-        return [_finish(*self._load(path.parent.name, path.stem), 20) for path in chosen]
+        return files[:: max(1, len(files) // CROWD)]
+
+    def recordings(self, chars: str) -> list[Path]:
+        """Return the recordings of some characters, by all voices."""
+        if self.folder is None:
+            return []
+        return [self.folder / str(zhuyin_of(char)) / f"{name}.ogg" for char in chars for name in self.voices_of(char)]
 
     def _load(self, syllable: str, voice: str) -> tuple[np.ndarray, int]:
         assert self.folder is not None
-        samples, rate = soundfile.read(self.folder / syllable / f"{voice}.ogg", dtype="float64", always_2d=True)
-        return trim(samples.mean(1), rate)[0], rate
+        path = self.folder / syllable / f"{voice}.ogg"
+        try:
+            samples, rate = soundfile.read(path, dtype="float64", always_2d=True)
+        except (soundfile.LibsndfileError, OSError) as error:
+            raise ValueError(f"{path}: cannot read this recording ({error})") from error
+        sound = trim(samples.mean(1), rate)[0] if len(samples) else samples[:, 0]
+        if not sound.any():  # babble would wait for it to end for ever
+            raise ValueError(f"{path}: the recording is silent; expected a syllable")
+        return sound, rate
 
 
 def babble(rng: np.random.Generator, crowd: list[np.ndarray], length: int) -> np.ndarray:

@@ -13,10 +13,11 @@ from mmlearn.finetuning.lora import (
 )
 from mmlearn.finetuning.probing import few_labels, linear_probe
 from mmlearn.finetuning.regression import Regression, Scaling
-from mmlearn.finetuning.seq2seq import EncoderDecoder, Seq2Seq
+from mmlearn.finetuning.seq2seq import BLEU, EncoderDecoder, Seq2Seq
 from mmlearn.finetuning.speech import CTC, FrameWise, LipEncoder, SpeechRecognizer, VoiceEncoder
 
 __all__ = [
+    "BLEU",
     "CTC",
     "Classification",
     "EncoderDecoder",

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mmlearn.labels import IGNORED
+
 
 class Reliability(NamedTuple):
     """A reliability diagram: what was said, and what came true, by bins of confidence. Empty bins hold NaN.
@@ -32,7 +34,7 @@ def reliability(probabilities: Tensor, target: Tensor, bins: int = 15) -> Reliab
 
     Args:
         probabilities: (N, K), rows that sum to 1: `logits.softmax(dim=1)`, not logits.
-        target: The classes (N,).
+        target: The classes (N,); samples with -100, a missing one, do not count.
         bins: Number of bins; bin b holds confidences in (b/bins, (b + 1)/bins].
 
     Raises:
@@ -40,7 +42,7 @@ def reliability(probabilities: Tensor, target: Tensor, bins: int = 15) -> Reliab
 
     Chapter: finetuning/classification.
     """
-    _check("probabilities", probabilities, target)
+    probabilities, target = _known("probabilities", probabilities, target)
     sums = probabilities.sum(dim=1)
     if probabilities.min() < 0 or not torch.allclose(sums, torch.ones_like(sums), atol=1e-3):
         raise ValueError(f"probabilities has rows that sum to {sums.min():.3g} … {sums.max():.3g} and values from "
@@ -63,7 +65,7 @@ def fit_temperature(logits: Tensor, target: Tensor) -> float:
 
     Args:
         logits: (N, K), of validation samples.
-        target: Their classes (N,).
+        target: Their classes (N,); samples with -100, a missing one, do not count.
 
     Raises:
         ValueError: If there is no such T above 0: where all guesses are right, the smaller the better; where the logits
@@ -71,7 +73,7 @@ def fit_temperature(logits: Tensor, target: Tensor) -> float:
 
     Chapter: finetuning/classification.
     """
-    _check("logits", logits, target)
+    logits, target = _known("logits", logits, target)
     logits = logits.detach().double()
     true = logits.gather(1, target[:, None])[:, 0]  # (N,)
     if (logits.max(dim=1).values == true).all():
@@ -125,7 +127,9 @@ def bootstrap_interval(
     return low, high
 
 
-def _check(name: str, scores: Tensor, target: Tensor) -> None:
-    if scores.ndim != 2 or len(scores) == 0 or target.shape != scores.shape[:1]:
+def _known(name: str, scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Check shapes, and leave out samples whose class is missing."""
+    if scores.ndim != 2 or target.shape != scores.shape[:1] or not (target != IGNORED).any():
         shapes = f"{name} is {tuple(scores.shape)}, target {tuple(target.shape)}"
-        raise ValueError(f"{shapes}; expected (N, K) and (N,), N ≥ 1")
+        raise ValueError(f"{shapes}; expected (N, K) and (N,), N ≥ 1 of which are known (not {IGNORED})")
+    return scores[target != IGNORED], target[target != IGNORED]

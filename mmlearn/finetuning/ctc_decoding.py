@@ -99,7 +99,13 @@ class Lexicon:
 
 
 def prefix_beam_search(
-    log_probs: Tensor, *, width: int = 16, lexicon: Lexicon | None = None, blank: int = 0
+    log_probs: Tensor,
+    *,
+    width: int = 16,
+    lexicon: Lexicon | None = None,
+    blank: int = 0,
+    cutoff_top_n: int | None = None,
+    cutoff_prob: float = 0.0,
 ) -> list[tuple[Labelling, float]]:
     """Search for the most probable labelling of one sample (Graves et al. 2006; Hannun et al. 2014).
 
@@ -108,11 +114,20 @@ def prefix_beam_search(
     each step but the first, all but the `width` most probable prefixes are dropped. If none is ever dropped, the result
     is exact. With width 1 it is not greedy decoding: it compares sums over paths, where greedy compares single paths.
 
+    Each prefix is extended by each token, so the cost of a step is `width · V`: with a vocabulary of thousands of
+    characters, minutes for a sentence. The two cut-offs try, at each step, only tokens that have a chance; the cost is
+    then `width · n`, whatever V. What is lost: paths with a token that was cut off at its step. So probabilities come
+    out lower, by at most `cutoff_prob · V` a step, and a labelling is missed, or ranked too low, if each of its paths
+    needs such a token; with `cutoff_top_n` that is where more than n tokens are plausible at once. On outputs of a
+    trained network, of which a few tokens hold nearly all, the best labelling stays the same.
+
     Args:
         log_probs: (T, V); cut padding off first.
         width: Prefixes that are kept after each step.
         lexicon: Which labellings are allowed; by default all.
-        blank: Which token is the blank.
+        blank: Which token is the blank. The blank is never cut off, nor is the last token of a prefix going on.
+        cutoff_top_n: Tokens that prefixes are extended by at each step: the n most probable ones; by default all.
+        cutoff_prob: Probability that a token must have at a step to extend a prefix; 0, the default, cuts none off.
 
     Returns:
         (labelling, log-probability) of the prefixes at the end, best first, only complete ones. The probabilities are
@@ -120,23 +135,27 @@ def prefix_beam_search(
         list may be empty.
 
     Raises:
-        ValueError: If `log_probs` is not (T, V), or `width` not positive.
+        ValueError: If `log_probs` is not (T, V), `width` or `cutoff_top_n` is not positive, or `cutoff_prob` is not
+            from 0 to below 1.
 
     Chapter: finetuning/speech.
     """
     if log_probs.ndim != 2 or width < 1:
         raise ValueError(f"log_probs is {tuple(log_probs.shape)}, width {width}; expected (T, V), and at least 1")
-    free = [token for token in range(log_probs.shape[1]) if token != blank]
+    if not (cutoff_top_n is None or cutoff_top_n >= 1) or not 0 <= cutoff_prob < 1:
+        raise ValueError(f"cutoff_top_n is {cutoff_top_n}, cutoff_prob {cutoff_prob}; expected at least 1, and a "
+                         "probability from 0 to below 1")  # fmt: skip
+    tried = _tried(log_probs, blank, cutoff_top_n, cutoff_prob)
     states: dict[Labelling, frozenset[int]] = {(): lexicon.start if lexicon else frozenset()}
     beam: dict[Labelling, tuple[float, float]] = {(): (0.0, NEVER)}  # prefix → log P(ends in blank), log P(in a token)
-    for emit in log_probs.tolist():
+    for emit, free, chosen in zip(log_probs.tolist(), tried, map(set, tried), strict=True):
         ends: defaultdict[Labelling, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
         for prefix, (in_blank, in_token) in beam.items():
             either = _add(in_blank, in_token)
             ends[prefix][0].append(either + emit[blank])
             if prefix:
                 ends[prefix][1].append(in_token + emit[prefix[-1]])  # the same sound goes on
-            for token in free if lexicon is None else lexicon.tokens(states[prefix]):
+            for token in free if lexicon is None else lexicon.tokens(states[prefix]) & chosen:
                 longer = (*prefix, token)
                 if lexicon is not None and longer not in states:
                     states[longer] = lexicon.step(states[prefix], token)
@@ -146,6 +165,19 @@ def prefix_beam_search(
         beam = dict(sorted(sums.items(), key=lambda item: _add(*item[1]), reverse=True)[:width])
     whole = [prefix for prefix in beam if lexicon is None or lexicon.is_complete(states[prefix])]
     return [(prefix, _add(*beam[prefix])) for prefix in whole]
+
+
+def _tried(log_probs: Tensor, blank: int, top_n: int | None, prob: float) -> list[list[int]]:
+    """Return for each step the tokens, ascending, by which prefixes are extended."""
+    scores = log_probs.detach().cpu().clone()
+    scores[:, blank] = NEVER
+    keep = torch.ones_like(scores, dtype=torch.bool)
+    if top_n is not None and top_n < scores.shape[1]:
+        keep = torch.zeros_like(keep).scatter_(1, scores.topk(top_n, dim=1).indices, True)
+    if prob > 0:
+        keep &= scores >= math.log(prob)
+    keep[:, blank] = False
+    return [row.nonzero()[:, 0].tolist() for row in keep]
 
 
 def best_path(log_probs: Tensor, slots: Sequence[Sequence[int]], *, blank: int = 0) -> tuple[Tensor, Tensor]:

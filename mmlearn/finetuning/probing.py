@@ -13,6 +13,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from mmlearn.labels import IGNORED
+
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)  # values of C, the inverse of the penalty's weight, that are tried
 FOLDS = 3
 
@@ -21,7 +23,7 @@ def few_labels(labels: Tensor, per_class: int, seed: int = 0) -> Tensor:
     """Draw equally many samples of each class, without replacement.
 
     Args:
-        labels: Whole numbers (B,), the classes.
+        labels: Whole numbers (B,), the classes; -100, a missing one, is not drawn.
         per_class: How many of each.
         seed: Same seed, same draw.
 
@@ -35,7 +37,7 @@ def few_labels(labels: Tensor, per_class: int, seed: int = 0) -> Tensor:
     """
     if per_class < 1:
         raise ValueError(f"per_class is {per_class}; expected at least 1")
-    classes, counts = labels.unique(return_counts=True)
+    classes, counts = labels[labels != IGNORED].unique(return_counts=True)
     if len(counts) == 0 or counts.min() < per_class:
         rarest = f"class {int(classes[counts.argmin()])} has {int(counts.min())}" if len(counts) else "there are no"
         raise ValueError(f"{rarest} samples; expected at least per_class = {per_class}")
@@ -50,7 +52,8 @@ def linear_probe(train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tenso
 
     Features are standardised by the training samples' mean and deviation. The penalty is the squared norm of the
     weights (L2). Its strength is chosen by 3-fold cross-validation of the training samples; the test samples have no
-    say in it. With fewer than 3 samples of some class there is nothing to choose by, and it is C = 1.
+    say in it. With fewer than 3 samples of some class there is nothing to choose by, and it is C = 1. Samples whose
+    class is missing (-100) do not count.
 
     Args:
         train_x: Features (B, D).
@@ -70,6 +73,10 @@ def linear_probe(train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tenso
                              "both, and (B,)")  # fmt: skip
         if not x.isfinite().all():
             raise ValueError(f"{name}_x holds values that are not finite")
+        if not (y != IGNORED).any():
+            raise ValueError(f"{name}_y has no class that is known: {len(y)} samples, all of them {IGNORED} or none")
+    train_x, train_y = train_x[train_y != IGNORED], train_y[train_y != IGNORED]
+    test_x, test_y = test_x[test_y != IGNORED], test_y[test_y != IGNORED]
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     rarest = int(train_y.unique(return_counts=True)[1].min())
     if rarest >= FOLDS:

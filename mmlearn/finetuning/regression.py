@@ -16,6 +16,7 @@ from torchmetrics.regression import MeanAbsoluteError, PearsonCorrCoef, R2Score
 from torchmetrics.wrappers.abstract import WrapperMetric
 
 from mmlearn.clip import Batch
+from mmlearn.labels import IGNORED
 from mmlearn.nn.widening import precise
 
 Loss = Literal["mse", "mae", "huber", "gaussian"]
@@ -48,13 +49,20 @@ class Scaling:
             )
 
     @classmethod
-    def fit(cls, target: Tensor) -> "Scaling":
-        """Measure the *training* targets (B,); missing ones (NaN) do not count.
+    def fit(cls, target: Tensor, labelled: Tensor | None = None) -> "Scaling":
+        """Measure the *training* targets; missing ones do not count.
+
+        Args:
+            target: (B,), NaN where missing.
+            labelled: bool (B,), False where missing, as `Batch.labelled` has it. By default, -100 among whole numbers
+                is a missing one, as `mmlearn.collate` writes it.
 
         Raises:
             ValueError: If all are missing, or all the same.
         """
-        real = target.double()[~target.isnan()]
+        if labelled is None:
+            labelled = torch.ones_like(target, dtype=torch.bool) if target.is_floating_point() else target != IGNORED
+        real = target.double()[labelled & ~target.isnan()]
         if not len(real):
             raise ValueError(f"target has {len(target)} values, all of them missing; expected numbers")
         return cls(float(real.mean()), float(real.std(correction=0)))
@@ -82,12 +90,12 @@ class Regression:
     faster than its input, so nothing overflows; the floor keeps a sample that is hit exactly from an infinite density.
     All losses are computed in float32 at least, because bfloat16 keeps three digits.
 
-    Targets that are missing (NaN) count neither in the loss nor in the metrics.
+    Targets that are missing (`Batch.labelled`, or NaN) count neither in the loss nor in the metrics.
 
     Args:
         label: The key of the batch's labels, numbers (B,).
         loss: See above.
-        scaling: `Scaling.fit(train.labels[label])`; by default targets are taken as they are.
+        scaling: `Scaling.fit(*train.label(label))`; by default targets are taken as they are.
         delta: Huber's, in scaled units.
         level: Share of the targets that the intervals should hold whose coverage is measured.
 
@@ -127,14 +135,14 @@ class Regression:
         Raises:
             ValueError: If the batch has no such label, it is not one number a sample, or a number is infinite.
         """
-        if self.label not in batch.labels:
-            raise ValueError(f"the batch has no label {self.label!r}; it has {sorted(batch.labels)}")
-        target = batch.labels[self.label]
+        target, labelled = batch.label(self.label)
+        if not torch.compiler.is_compiling() and target.device.type == "cpu" and not labelled.any():
+            return torch.full((len(target),), torch.nan)
         if target.ndim != 1:
             raise ValueError(
                 f"label {self.label!r} has shape {tuple(target.shape)}; expected (B,), one number a sample"
             )
-        target = precise(target)
+        target = torch.where(labelled, precise(target), torch.nan)
         if not torch.compiler.is_compiling() and target.device.type == "cpu" and target.isinf().any():
             raise ValueError(f"label {self.label!r} holds infinite values; expected numbers, or NaN where missing")
         return target

@@ -3,21 +3,23 @@
 Chapter: finetuning/seq2seq.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassExactMatch
+from torchmetrics.text import BLEUScore
 
 from mmlearn.clip import Batch
 from mmlearn.finetuning.cells import Cell, Kind, State
+from mmlearn.finetuning.classification import ignoring
 from mmlearn.finetuning.decoding import beam_search, greedy
 from mmlearn.fusion.tokens import Masks, Streams, Tokens
+from mmlearn.labels import IGNORED
 from mmlearn.model import fill_absent
 
-IGNORE = -100  # stands in a target where there is padding; torch's own choice
 Scores = Literal["additive", "dot", "general", "mean", "last"]
 
 
@@ -142,7 +144,8 @@ class EncoderDecoder(nn.Module):
         """Return logits (B, V, L - 1) for the target's tokens 1 … L - 1, as `cross_entropy` takes them.
 
         Raises:
-            ValueError: If the batch lacks a modality or the target, or a sample has none of the modalities.
+            ValueError: If the batch lacks a modality or the target, or a sample has none of the modalities. A sample
+                may lack the target: what comes out for it then means nothing.
         """
         return torch.stack([logits for logits, _ in self._follow(batch, *self._read(batch))], dim=2)
 
@@ -239,10 +242,11 @@ class EncoderDecoder(nn.Module):
 class Seq2Seq:
     """Learn to write the batch's sequence: cross-entropy of each token, given those before it; padding is ignored.
 
-    The loss is the mean over the batch's real tokens. The metric "token_accuracy" is the share of tokens that are the
-    most probable ones *after the true ones before them*; "exact_match" is the share of sequences all of whose tokens
-    are. By induction that is the share that greedy search writes without a mistake, so nothing has to be decoded to
-    find it. It does not choose the best epoch, for it stays at 0 where there are many right answers.
+    The loss is the mean over the batch's real tokens; samples without a sequence do not count. The metric
+    "token_accuracy" is the share of tokens that are the most probable ones *after the true ones before them*;
+    "exact_match" is the share of sequences all of whose tokens are. By induction that is the share that greedy search
+    writes without a mistake, so nothing has to be decoded to find it. It does not choose the best epoch, for it stays
+    at 0 where there are many right answers.
 
     Args:
         num_tokens: Size V of the vocabulary.
@@ -257,36 +261,59 @@ class Seq2Seq:
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
         """Return the mean cross-entropy of logits (B, V, L - 1)."""
-        return nn.functional.cross_entropy(
-            output, self.target(batch), ignore_index=IGNORE, label_smoothing=self.label_smoothing
+        return ignoring(
+            lambda target: nn.functional.cross_entropy(output, target, label_smoothing=self.label_smoothing),
+            self.target(batch),
         )
 
     def metrics(self) -> dict[str, Metric]:
         """Return fresh metrics; the first is the one that chooses the best epoch."""
         return {
-            "token_accuracy": MulticlassAccuracy(self.num_tokens, average="micro", ignore_index=IGNORE),
-            "exact_match": MulticlassExactMatch(self.num_tokens, ignore_index=IGNORE),
+            "token_accuracy": MulticlassAccuracy(self.num_tokens, average="micro", ignore_index=IGNORED),
+            "exact_match": _ExactMatch(self.num_tokens, ignore_index=IGNORED),
         }
 
     def target(self, batch: Batch) -> Tensor:
-        """Return the tokens to write, without the start, -100 in place of padding: (B, L - 1).
+        """Return the tokens to write, without the start, -100 in place of padding: (B, L - 1), at least one.
 
         Raises:
-            ValueError: If there is no such sequence, or a sample has none.
+            ValueError: If the batch has no such sequence.
         """
         ids, real = target_of(batch, self.name)
-        return torch.where(real, ids, IGNORE)[:, 1:]
+        return torch.where(real, ids, IGNORED)[:, 1:]
+
+
+class BLEU(BLEUScore):
+    """BLEU (Papineni et al. 2002) of texts, whose words are divided by spaces; references may come in any order.
+
+    The brevity penalty compares with the reference whose length is nearest; of two that are equally near, with the
+    shorter one, as sacrebleu does. (torchmetrics takes the one that comes first: .85 or 1.0 for the same references.)
+
+    Chapter: finetuning/seq2seq.
+    """
+
+    def update(self, preds: Sequence[str], target: Sequence[Sequence[str]]) -> None:
+        """Add texts, and for each its references."""
+        super().update(preds, [sorted(references, key=lambda text: (len(text.split()), text)) for references in target])
+
+
+class _ExactMatch(MulticlassExactMatch):
+    """The share of sequences without a mistake. (torchmetrics counts one that has no token as right.)"""
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        known = (target != IGNORED).any(dim=1)
+        if known.any():
+            super().update(preds[known], target[known])
 
 
 def target_of(batch: Batch, name: str) -> tuple[Tensor, Tensor]:
-    """Return a batch's sequences (B, L) and their mask (B, L).
+    """Return a batch's sequences (B, L), L at least 2, and their mask (B, L): all False where a sample has none.
 
     Raises:
-        ValueError: If there is no such sequence, or a sample has none.
+        ValueError: If the batch has no such sequence.
     """
     if name not in batch.data:
         raise ValueError(f"the batch has no {name!r}; it has {sorted(batch.data)}")
-    there = batch.present[name]
-    if not torch.compiler.is_compiling() and there.device.type == "cpu" and not there.all():
-        raise ValueError(f"sample {int((~there).nonzero()[0])} has no {name!r}; expected a sequence to learn from")
-    return batch.data[name], batch.mask[name]
+    short = max(0, 2 - batch.data[name].shape[1])  # of a batch in which no sample has one
+    ids, mask = (nn.functional.pad(part, (0, short)) for part in (batch.data[name], batch.mask[name]))
+    return ids, mask & batch.present[name][:, None]

@@ -12,10 +12,13 @@ from torchmetrics import Metric
 from torchmetrics.text import WordErrorRate
 
 from mmlearn.clip import Batch, check_present
+from mmlearn.finetuning.classification import ignoring
 from mmlearn.finetuning.ctc_decoding import greedy
 from mmlearn.fusion.absent import Absent, choose
+from mmlearn.labels import IGNORED
 from mmlearn.model import fill_absent
 from mmlearn.nn.encoders import standardise
+from mmlearn.nn.widening import like_weights
 
 BLANK = 0  # the token that means "nothing new"; in frame labels, silence
 CERTAIN = -1e4  # log-probability of all tokens but the blank in padding: zero, and still finite in half precision
@@ -41,7 +44,7 @@ class VoiceEncoder(nn.Module):
 
     def forward(self, mel: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Encode log-mel (B, M, T) to (B, N, dim) with N = ⌈T / 4⌉, and its mask (B, T) to (B, N)."""
-        x = standardise(mel, mask)
+        x = like_weights(standardise(mel, mask), self)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             if mask is not None:
                 x = x.masked_fill(~mask[:, None], 0.0)  # padding looks like what a convolution pads with
@@ -82,13 +85,13 @@ class LipEncoder(nn.Module):
 
     def forward(self, video: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Encode video (B, 1, T, H, W), bytes or floats, to (B, T, dim); `mask` (B, T) is passed on."""
-        frames = video[:, 0].float()  # (B, T, H, W)
+        frames = video[:, 0]  # (B, T, H, W)
         x = standardise(frames.movedim(1, -1), mask).movedim(-1, 1)
         if mask is not None:
             x = torch.where(mask[:, :, None, None], x, 0.0)
         still = torch.zeros_like(x[:, :1])
         x = torch.stack([torch.cat([still, x[:, :-1]], 1), x, torch.cat([x[:, 1:], still], 1)], dim=2)
-        x = self.patches(x.flatten(0, 1))  # (B * T, 3, H, W) → (B * T, width, H / 4, W / 4)
+        x = self.patches(like_weights(x.flatten(0, 1), self.patches))  # (B * T, 3, H, W) → (B * T, width, H / 4, W / 4)
         x = self.convolution(nn.functional.gelu(self.norms[0](x)))  # (B * T, 2 width, H / 8, W / 8)
         x = self.project(nn.functional.gelu(self.norms[1](x)).flatten(1)).unflatten(
             0, video.shape[:1] + video.shape[2:3]
@@ -190,7 +193,11 @@ class TokenErrorRate(WordErrorRate):
     """
 
     def update(self, log_probs: Tensor, tokens: Tensor) -> None:  # type: ignore[override]
-        """Add samples: log-probabilities (B, N, V), and tokens (B, L) padded with the blank."""
+        """Add samples: log-probabilities (B, N, V), and tokens (B, L) padded with blanks; rows of -100 are left out."""
+        known = _known(tokens)
+        log_probs, tokens = log_probs[known], tokens[known]
+        if not len(tokens):
+            return
         said = [" ".join(map(str, labelling)) for labelling in greedy(log_probs, blank=BLANK)]
         meant = [" ".join(str(token) for token in row if token != BLANK) for row in tokens.tolist()]
         super().update(said, meant)
@@ -200,10 +207,10 @@ class CTC:
     """Learn a token sequence whose times are unknown: its negative log-probability by CTC, per token.
 
     Each sample's loss is divided by its number of tokens before the mean is taken, as `reduction="mean"` of
-    `torch.nn.functional.ctc_loss` does.
+    `torch.nn.functional.ctc_loss` does. Samples without the label (`Batch.labelled`, or a row of -100) do not count.
 
     Args:
-        label: The key of the batch's labels: tokens, int (B, L), padded with 0, the blank.
+        label: The key of the batch's labels: tokens, int (B, L), padded with 0, the blank, or with -100.
 
     Chapter: finetuning/speech.
     """
@@ -219,9 +226,12 @@ class CTC:
                 wait for the device, and the loss is infinite).
         """
         tokens = self.target(batch)
+        known = _known(tokens)
+        tokens = torch.where(known[:, None], tokens, BLANK)
         counts = (tokens != BLANK).sum(dim=1)  # (B,)
         lengths = torch.full_like(counts, output.shape[1])
         losses = nn.functional.ctc_loss(output.transpose(0, 1), tokens, lengths, counts, BLANK, reduction="none")
+        losses = torch.where(known, losses, 0.0)
         if losses.device.type == "cpu" and not bool(losses.isfinite().all()):
             row = int((~losses.isfinite()).nonzero()[0])
             count, now = int(counts[row]), tokens[row]
@@ -230,26 +240,28 @@ class CTC:
                 f"the loss of sample {row} is {losses[row].item()}: {count} tokens, {repeats} of them repeated, need "
                 f"{count + repeats} steps; its output has {output.shape[1]}, padding included"
             )
-        return (losses / counts.clamp(min=1)).mean()
+        return (losses / counts.clamp(min=1)).mean() * (len(known) / known.sum().clamp(min=1))
 
     def metrics(self) -> dict[str, Metric]:
         """Return fresh metrics; the first is the one that chooses the best epoch."""
         return {"error_rate": TokenErrorRate()}
 
     def target(self, batch: Batch) -> Tensor:
-        """Return the tokens (B, L).
+        """Return the tokens (B, L), padded with the blank; a row of -100 where a sample lacks them.
 
         Raises:
             ValueError: If the batch has no such label, or it is not whole numbers (B, L).
         """
-        if self.label not in batch.labels:
-            raise ValueError(f"the batch has no label {self.label!r}; it has {sorted(batch.labels)}")
-        tokens = batch.labels[self.label]
+        tokens, labelled = batch.label(self.label)
+        if tokens.device.type == "cpu" and not labelled.any():
+            return torch.full((len(tokens), 1), IGNORED)
         if tokens.is_floating_point() or tokens.ndim != 2:
             raise ValueError(
                 f"label {self.label!r} is {tokens.dtype} {tuple(tokens.shape)}; expected whole numbers (B, L)"
             )
-        return tokens
+        missing = ~labelled if self.label in batch.labelled else ~_known(tokens)  # (B,)
+        tokens = torch.where(tokens == IGNORED, BLANK, tokens)
+        return torch.where(missing[:, None], IGNORED, tokens)
 
 
 class FrameWise(CTC):
@@ -274,14 +286,28 @@ class FrameWise(CTC):
         """Return the mean negative log-probability of the steps' tokens under log-probabilities (B, N, V).
 
         Raises:
-            ValueError: If the batch has no such labels, or they have another number of steps.
+            ValueError: If the batch has no such labels, or they have another number of steps (they may be fewer where
+                the rest is padding, in which the blank is certain).
         """
-        frames = batch.labels.get(self.frames)
-        if frames is None or frames.shape != output.shape[:2]:
-            raise ValueError(f"label {self.frames!r} is {None if frames is None else tuple(frames.shape)}; expected "
-                             f"{tuple(output.shape[:2])}, a token for each step")  # fmt: skip
-        return nn.functional.nll_loss(output.transpose(1, 2), frames)
+        frames, labelled = batch.label(self.frames)
+        if frames.device.type == "cpu" and not labelled.any():
+            frames = torch.full(output.shape[:2], IGNORED)
+        elif frames.ndim == 2 and frames.shape[1] < output.shape[1]:  # the longest sample may be one without the label
+            rest = output.detach()[:, frames.shape[1] :]  # (B, N', V)
+            padding = (rest.argmax(dim=2) == BLANK) & (rest[..., BLANK + 1 :].amax(dim=2) <= CERTAIN)
+            if bool((padding.all(dim=1) | ~labelled).all()):
+                frames = nn.functional.pad(frames, (0, rest.shape[1]), value=IGNORED)
+        if frames.shape != output.shape[:2]:
+            raise ValueError(f"label {self.frames!r} is {tuple(frames.shape)}; expected {tuple(output.shape[:2])}, a "
+                             "token for each step")  # fmt: skip
+        frames = torch.where(labelled[:, None], frames, IGNORED)
+        return ignoring(lambda target: nn.functional.nll_loss(output.transpose(1, 2), target), frames)
 
     def metrics(self) -> dict[str, Metric]:
         """Return no metric: the loss decides."""
         return {}
+
+
+def _known(tokens: Tensor) -> Tensor:
+    """Return which rows of (B, L) are not all -100, bool (B,); a row without any place is known: no token."""
+    return ~(tokens == IGNORED).all(dim=1) | (tokens.shape[1] == 0)

@@ -16,6 +16,7 @@ from mmlearn.nn.encoders import standardise
 from mmlearn.nn.patches import PatchEmbedding, Positions, TokenEmbedding
 from mmlearn.nn.pooling import AttentionPool
 from mmlearn.nn.transformer import Transformer
+from mmlearn.nn.widening import precise
 
 SIZES: dict[str, dict[str, int]] = {
     "tiny": {"dim": 128, "depth": 4, "num_heads": 4},  # for chapters, on a CPU
@@ -74,7 +75,7 @@ class VideoTransformer(nn.Module):
         Raises:
             ValueError: If T, H or W is no multiple of the tubelet's.
         """
-        video = video.float()
+        video = precise(video)
         if mask is None:
             return self.transformer(self.embed(standardise(video))), None
         video = standardise(video.movedim(2, -1), mask).movedim(-1, 2)  # padding becomes 0
@@ -127,7 +128,7 @@ class ImageTransformer(nn.Module):
         """
         if mask is not None:
             raise ValueError("ImageTransformer takes no mask; give pictures of equal size")
-        return self.transformer(self.embed(standardise(image.float()))), None
+        return self.transformer(self.embed(standardise(image))), None
 
 
 class AudioTransformer(nn.Module):

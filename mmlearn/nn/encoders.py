@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mmlearn.nn.pooling import AttentionPool
+from mmlearn.nn.widening import like_weights, precise
 
 
 def standardise(x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -19,12 +20,12 @@ def standardise(x: Tensor, mask: Tensor | None = None) -> Tensor:
     Loudness, exposure and paper differ from clip to clip; without this step training stands still for several epochs.
 
     Args:
-        x: (B, …, N), floating-point.
+        x: (B, …, N), floating-point; half precision is widened to float32.
         mask: bool (B, N), True where a step is real; the steps that are not keep no influence.
 
     Chapter: start/first_model.
     """
-    dims = tuple(range(1, x.ndim))
+    x, dims = precise(x), tuple(range(1, x.ndim))
     if mask is None:
         deviation, mean = torch.std_mean(x, dim=dims, keepdim=True, correction=0)
         return (x - mean) / (deviation + 1e-3)
@@ -102,7 +103,7 @@ class VideoEncoder(nn.Module):
             raise ValueError("VideoEncoder takes no mask; give clips of equal length")
         if video.shape[2] < self.tubelet:
             raise ValueError(f"video has {video.shape[2]} frames; expected at least {self.tubelet}, one tubelet")
-        x = self.convolutions(video.float())  # (B, C, N, h, w) with N = T/T'
+        x = self.convolutions(like_weights(video, self.convolutions))  # (B, C, N, h, w) with N = T/T'
         x = x.permute(0, 2, 1, 3, 4).flatten(2)  # (B, N, C * h * w)
         return nn.functional.gelu(self.norm(self.project(x))), None
 
@@ -136,7 +137,7 @@ class AudioEncoder(nn.Module):
 
     def steps(self, mel: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Encode log-mel (B, M, T) to one vector for eight of its steps, (B, T/8, dim), and their mask (B, T/8)."""
-        x = standardise(mel, mask)
+        x = like_weights(standardise(mel, mask), self.convolutions)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             if mask is not None:
                 x = x.masked_fill(~mask[:, None], 0.0)  # padding looks like what a convolution pads with

@@ -104,7 +104,7 @@ class PatchEmbedding(nn.Module):
             ValueError: If a side is no multiple of its patch's, or too long for learned positions.
         """
         grid = [side // p for side, p in zip(x.shape[2:], self.patch, strict=False)]
-        return self.places(self.project(patchify(x, self.patch)), grid)
+        return self.places(self.project(patchify(x.to(self.project.weight.dtype), self.patch)), grid)
 
     def positions(self, grid: Sequence[int] | None = None) -> Tensor:
         """Return what is added to each step: (N, D), for a grid of patches, by default that of `shape`."""

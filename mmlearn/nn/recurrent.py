@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from mmlearn.nn.encoders import standardise
 from mmlearn.nn.pooling import AttentionPool
+from mmlearn.nn.widening import like_weights
 
 CELLS: dict[str, type[nn.RNN | nn.LSTM | nn.GRU]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
@@ -78,7 +79,7 @@ class RecurrentEncoder(nn.Module):
         Padding must follow what is real; it is not read, and comes out as zeros. A sample without any real step is read
         as one step of zeros. Features are brought to mean 0 and deviation 1, sample by sample.
         """
-        x = standardise(x, mask).transpose(1, 2) if self.embed is None else self.embed(x)  # (B, N, M or dim)
+        x = self._read(x, mask) if self.embed is None else self.embed(x)  # (B, N, M or dim)
         if mask is None:
             return self.recurrent(x)[0], None
         x = torch.where(mask[..., None], x, 0.0)
@@ -86,3 +87,7 @@ class RecurrentEncoder(nn.Module):
         packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
         y, _ = pad_packed_sequence(self.recurrent(packed)[0], batch_first=True, total_length=x.shape[1])
         return y, mask
+
+    def _read(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Return features (B, N, M), standardised, in the type of the weights."""
+        return like_weights(standardise(x, mask), self.recurrent).transpose(1, 2)

@@ -16,6 +16,7 @@ from mmlearn.preprocessing.audio_file import read_audio
 from mmlearn.preprocessing.denoising import spectral_gate, wiener
 from mmlearn.preprocessing.loudness import loudness, set_loudness
 from mmlearn.preprocessing.waveform import (
+    as_array,
     check_audio,
     de_emphasis,
     level,
@@ -29,6 +30,7 @@ from mmlearn.preprocessing.waveform import (
     to_mono,
     trim,
 )
+from mmlearn.sound_levels import is_number
 
 __all__ = [
     "MFCC",
@@ -90,6 +92,9 @@ class LogMel(nn.Module):
         f_max: float | None = None,
     ) -> None:
         super().__init__()
+        if not is_number(sample_rate) or sample_rate < 1 or sample_rate != int(sample_rate):
+            raise ValueError(f"sample_rate is {sample_rate}; expected a whole number of samples a second, at least 1")
+        sample_rate = int(sample_rate)
         self.n_fft = sample_rate // 40 if n_fft is None else n_fft
         self.hop_length = sample_rate // 100 if hop_length is None else hop_length
         top = sample_rate / 2 if f_max is None else f_max
@@ -105,17 +110,17 @@ class LogMel(nn.Module):
         self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
 
     def forward(self, audio: Tensor | np.ndarray) -> Tensor:
-        """Return log-mel (…, M, T) of audio float32 (…, S), with T = S // hop_length + 1.
+        """Return log-mel (…, M, T) of audio (…, S), with T = S // hop_length + 1, in the type of the filters.
 
-        A sound shorter than half a window is filled up with silence.
+        Audio may have any floating type, be an array of NumPy's or a list. It is calculated in float32 at least, also
+        under autocast. A sound shorter than half a window is filled up with silence.
 
         Raises:
-            ValueError: If the audio is empty or not floating-point or, on the CPU, not finite. (Elsewhere the check
-                would wait for the device: there, what is not finite stays so, in the steps that hear it.)
+            ValueError: If the audio is empty, not floating-point, or (S, C), as soundfile gives it; or, on the CPU, not
+                finite. (Elsewhere the check would wait for the device: there, what is not finite stays so, in the steps
+                that hear it.)
         """
-        samples = torch.as_tensor(audio)
-        if samples.ndim == 0 or samples.shape[-1] == 0 or not samples.is_floating_point():
-            raise ValueError(f"audio is {samples.dtype} {tuple(samples.shape)}; expected floats, at least one sample")
+        samples = self._samples(audio)
         if samples.device.type == "cpu" and not torch.compiler.is_compiling() and not samples.sum().isfinite():
             raise ValueError("audio holds values that are not finite; expected numbers in [-1, 1]")
         steps = samples.shape[-1] // self.hop_length + 1
@@ -123,18 +128,38 @@ class LogMel(nn.Module):
         if short:
             samples = nn.functional.pad(samples, (0, short))
         flat = samples.reshape(-1, samples.shape[-1])  # (B, S)
-        if flat.device.type == "cpu" and not torch.compiler.is_compiling():
-            mels = torch.cat([self._log_mel(part) for part in flat.split(CACHED)])  # (B, M, T)
-        else:
-            mels = self._log_mel(flat)
+        with torch.autocast(flat.device.type, enabled=False):  # half precision overflows at the power of a loud sound
+            if flat.device.type == "cpu" and not torch.compiler.is_compiling():
+                mels = torch.cat([self._log_mel(part) for part in flat.split(CACHED)])  # (B, M, T)
+            else:
+                mels = self._log_mel(flat)
         return mels.unflatten(0, samples.shape[:-1])[..., :steps] if samples.ndim > 1 else mels[0, :, :steps]
+
+    def _samples(self, audio: Tensor | np.ndarray) -> Tensor:
+        """Check the type and shape of audio, and bring it to the type that is calculated in."""
+        if not isinstance(audio, Tensor):
+            array = as_array(audio)
+            if array.dtype.kind not in "fiu":
+                raise ValueError(f"audio is {array.dtype} {array.shape}; expected floats, at least one sample")
+            audio = torch.from_numpy(np.array(array)).to(self.filters.device)  # a copy, whatever the strides
+        shape = tuple(audio.shape)
+        if audio.ndim == 0 or 0 in shape or not audio.is_floating_point():
+            raise ValueError(f"audio is {audio.dtype} {shape}; expected floats in [-1, 1], at least one sample")
+        if audio.ndim > 1 and not torch.compiler.is_compiling():
+            last, before = shape[-1], shape[-2]
+            if last < self.n_fft <= before or last <= 8 < before:
+                raise ValueError(f"audio is {audio.dtype} {shape}; expected (…, S): is this (S, C), as soundfile gives "
+                                 f"it? Transpose it to (C, S), or mix it down")  # fmt: skip
+        return audio.to(torch.promote_types(self.filters.dtype, torch.float32))
 
     def _log_mel(self, audio: Tensor) -> Tensor:
         """(B, S) → (B, M, T), any S that the window can reflect."""
-        hop = self.hop_length
-        spectrum = torch.stft(audio, self.n_fft, hop, window=self.window, pad_mode="reflect", return_complex=True)
+        window = self.window.to(audio.dtype)
+        spectrum = torch.stft(
+            audio, self.n_fft, self.hop_length, window=window, pad_mode="reflect", return_complex=True
+        )
         power = spectrum.real.square() + spectrum.imag.square()  # (B, F, T)
-        return (self.filters @ power).clamp(min=1e-6).log()
+        return (self.filters.to(audio.dtype) @ power).clamp(min=1e-6).log().to(self.filters.dtype)
 
 
 class MFCC(nn.Module):
@@ -208,8 +233,15 @@ class SpecAugment(nn.Module):
         Draws are made on the CPU, so that a seed gives the same ones on every device.
 
         Raises:
+            TypeError: If `mel` is no floating tensor, or `mask` no bool tensor.
             ValueError: If the shape is another one, or `freq_width` exceeds the bands M.
         """
+        if not isinstance(mel, Tensor) or not mel.is_floating_point():
+            raise TypeError(f"mel is a {getattr(mel, 'dtype', type(mel).__name__)}; expected a tensor of floats")
+        if mask is not None and not (isinstance(mask, Tensor) and mask.dtype == torch.bool):
+            raise TypeError(
+                f"mask is a {getattr(mask, 'dtype', type(mask).__name__)}; expected a bool tensor, True = real"
+            )
         if mel.ndim != 3 or mel.shape[1] < self.freq_width or (mask is not None and mask.shape != mel[:, 0].shape):
             raise ValueError(f"mel is {tuple(mel.shape)}, mask {None if mask is None else tuple(mask.shape)}; expected "
                              f"(B, M, T) and (B, T), with at least {self.freq_width} bands M")  # fmt: skip

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mmlearn.clip import Batch
 from mmlearn.preprocessing.color import GREY, check_jitter
 from mmlearn.preprocessing.cropping import random_boxes
-from mmlearn.preprocessing.frames import from_unit, full, pair
+from mmlearn.preprocessing.frames import from_unit, full, pair, to_unit
 from mmlearn.preprocessing.image import resize_matrix
 
 
@@ -97,13 +97,20 @@ class Augment(nn.Module):
             draw: What to do; by default it is drawn anew.
 
         Raises:
-            ValueError: If the video has another shape or type.
+            TypeError: If the video is no tensor.
+            ValueError: If the video has another shape or type, or (on the CPU) floats that are clearly not from 0 to 1.
         """
+        if not isinstance(video, Tensor):
+            raise TypeError(
+                f"video is a {type(video).__name__}; expected a tensor (B, C, T, H, W), as `collate` makes it"
+            )
         if video.ndim != 5 or video.shape[1] not in (1, 3) or 0 in video.shape or not (
             video.dtype == torch.uint8 or video.is_floating_point()
         ):  # fmt: skip
             raise ValueError(f"video is {video.dtype} {tuple(video.shape)}; expected uint8 or floating "
                              "(B, C, T, H, W) with C 1 or 3, and no side of 0")  # fmt: skip
+        if video.is_floating_point() and video.device.type == "cpu":
+            to_unit(video.nan_to_num(0.0))  # raises; NaN may stand in the place of a clip that is absent
         count, _, _, height, width = video.shape
         draw = self.draw(count, height, width) if draw is None else draw
         draw = Draw(*(values.to(video.device, non_blocking=True) for values in draw))
@@ -118,7 +125,13 @@ class Augment(nn.Module):
         return from_unit(_adjust(x, draw, self.jitter), video).contiguous()
 
     def batch(self, batch: Batch, name: str = "video") -> Batch:
-        """Change one modality of a batch: `fit(…, augment=Augment(48).batch)`."""
+        """Change one modality of a batch: `fit(…, augment=Augment(48).batch)`.
+
+        Raises:
+            ValueError: If the batch has no such modality, or as `forward`.
+        """
+        if name not in batch.data:
+            raise ValueError(f"the batch has no {name!r}; it has {sorted(batch.data)}")
         return replace(batch, data={**batch.data, name: self(batch.data[name])})
 
 

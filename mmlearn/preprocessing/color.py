@@ -97,9 +97,8 @@ def to_uint8(frames: Frames) -> Frames:
     if full(frames) == 255:
         return frames
     unit = to_unit(frames)
-    low, high = float(unit.min()), float(unit.max())
-    if not (low >= -0.5 and high <= 1.5):  # NaN is neither
-        raise ValueError(f"frames are {frames.dtype} from {low} to {high}; expected values from 0 to 1")
+    if isinstance(unit, torch.Tensor) and unit.device.type != "cpu":  # wait for the device: a wrong result would stay
+        to_unit(unit.cpu())
     if isinstance(unit, np.ndarray):
         return np.rint(unit.clip(0, 1) * 255).astype(np.uint8)
     return (unit.clamp(0, 1) * 255).round().to(torch.uint8)
@@ -124,8 +123,14 @@ def normalize(frames: Frames, mean: Sequence[float] = IMAGENET_MEAN, std: Sequen
 
 
 def denormalize(frames: Frames, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD) -> Frames:
-    """Undo `normalize`: return `x · std + mean`, values from 0 to 1; `to_uint8` makes a picture of them again."""
+    """Undo `normalize`: return `x · std + mean`, values from 0 to 1; `to_uint8` makes a picture of them again.
+
+    Raises:
+        TypeError, ValueError: If the frames are no floats, or another argument is not as `normalize` has it.
+    """
     size_of(frames)
+    if full(frames) != 1:
+        raise ValueError(f"frames is {frames.dtype}; expected floats, as normalize returns them")
     _check_statistics(mean, std, channels_of(frames))
     return frames * per_channel(std, frames, "std") + per_channel(mean, frames, "mean")
 
@@ -164,7 +169,10 @@ def adjust_color(
     from torchvision.transforms.v2 import functional as tv  # takes two seconds: not before it is needed
 
     x = tv.adjust_contrast(tv.adjust_brightness(x, brightness), contrast)
-    return from_unit(tv.adjust_hue(tv.adjust_saturation(x, saturation), hue), frames)
+    x = tv.adjust_saturation(x, saturation)
+    if hue != 0 and x.requires_grad:  # torchvision works in place there
+        raise ValueError("frames require a gradient, which a turn of the hue has none of; expected frames.detach()")
+    return from_unit(tv.adjust_hue(x, hue) if hue != 0 else x, frames)
 
 
 def color_jitter(

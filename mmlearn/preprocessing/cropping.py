@@ -28,6 +28,8 @@ def crop(frames: Frames, top: int, left: int, height: int, width: int) -> Frames
     Chapter: preprocessing/image.
     """
     h, w = size_of(frames)
+    if any(not hasattr(number, "__index__") for number in (top, left, height, width)):
+        raise TypeError(f"the crop is {height} × {width} at ({top}, {left}); expected whole numbers of pixels")
     if not (0 <= top <= h - height and 0 <= left <= w - width and height > 0 and width > 0):
         raise ValueError(f"the crop, {height} × {width} at ({top}, {left}), does not lie inside frames of {h} × {w}")
     return frames[index(frames, slice(top, top + height), slice(left, left + width))]

@@ -13,9 +13,10 @@ from typing import Any
 import av
 import numpy as np
 import torch
-from av.video.reformatter import VideoReformatter
 
-from mmlearn.containers import Source, name_of, open_media, shown_size, streams_of, to_rgb
+from mmlearn.containers import Source, name_of, open_media, streams_of
+from mmlearn.display import Display, limit_decoder
+from mmlearn.memory import Budget
 
 EPSILON = 1e-3  # seconds: a frame that starts this little after a time counts as shown; Matroska rounds times to 1 ms
 _SMALL = 480 * 360  # pixels: for less, one thread is quicker than several
@@ -94,6 +95,7 @@ def pick_stream(container: Any, kind: str, number: int, name: str) -> Any:
         raise ValueError(f"{name}: no {kind} stream {number}; found {len(streams)} to decode (all: {others})")
     stream = streams[number]
     if kind == "video":
+        limit_decoder(stream, Budget(name))
         threads = min(torch.get_num_threads(), 4)
         if threads > 1 and stream.width * stream.height > _SMALL:  # one more, so that nobody waits for the slowest
             stream.codec_context.thread_type, stream.codec_context.thread_count = "AUTO", threads + 1
@@ -143,40 +145,54 @@ def read_shown(
         order = np.argsort(times, kind="stable")
         ticks = np.clip((times[order] + EPSILON) / timeline.tick, 0, 2**61).astype(np.int64)
         targets = (ticks + timeline.origin).tolist()
-        out = _Frames(order, size)
+        out = _Frames(order, size, Budget(name))
+        out.show(Display(container, stream, name))
         for place, wanted in _plan(container, stream, timeline, targets):
             container.seek(place, stream=stream)
-            if not out.take(container, _Pass(name, container, stream, timeline, wanted, jumped=True), timeline):
+            if not out.take(_Pass(name, container, stream, timeline, wanted, jumped=True), timeline):
                 break
     if out.filled < len(targets):  # one pass from the beginning
         with open_media(source) as container:
             stream = pick_stream(container, "video", number, name)
-            out.take(container, _Pass(name, container, stream, timeline, targets[out.filled :]), timeline)
+            out.show(Display(container, stream, name))
+            out.take(_Pass(name, container, stream, timeline, targets[out.filled :]), timeline)
     return out.frames, out.shown
 
 
 class _Frames:
     """The frames that are read, each at its place; all have the size that was asked for, or the first one's."""
 
-    def __init__(self, order: np.ndarray, size: tuple[int, int] | None) -> None:
-        self.order, self.size, self.filled, self.reformatter = order, size, 0, VideoReformatter()
+    def __init__(self, order: np.ndarray, size: tuple[int, int] | None, budget: Budget) -> None:
+        self.order, self.size, self.budget, self.filled = order, size, budget, 0
         self.frames, self.shown = np.zeros(0, np.uint8), np.zeros(len(order))  # (T, H, W, 3), (T,)
 
-    def take(self, container: Any, steps: "_Pass", timeline: Timeline) -> bool:
+    def show(self, display: Display) -> None:
+        """Take a stream's display; before anything is decoded, check the memory as far as the header tells the size."""
+        self.display = display
+        self.budget.check(*self._need(self.size or display.size()))
+
+    def take(self, steps: "_Pass", timeline: Timeline) -> bool:
         """Take a pass's frames; return whether there were any."""
         before, last = 0, None
         for stamp, frame in steps.frames():
             index = self.order[self.filled]
             if self.size is None:
-                self.size = shown_size(container, frame)
+                self.size = self.display.size(frame)
             if not self.filled:
+                self.budget.check(*self._need(self.size))
                 self.frames = np.empty((len(self.order), *self.size, 3), np.uint8)
             if frame is last:
                 self.frames[index] = self.frames[before]
             else:
-                self.frames[index] = to_rgb(container, frame, self.reformatter, self.size)
+                self.frames[index] = self.display.picture(frame, self.size)
             self.shown[index], before, last, self.filled = timeline.seconds(stamp), index, frame, self.filled + 1
         return last is not None
+
+    def _need(self, size: tuple[int, int]) -> tuple[int, str, str]:
+        """Return the bytes that the frames take, what they are, and what to do if these are too many."""
+        count = len(self.order)
+        remedy = "read fewer or smaller ones with read_video(num_frames=…, size=…)"
+        return count * size[0] * size[1] * 3, f"{count} frames of {size[0]} × {size[1]}", remedy
 
 
 class _Pass:

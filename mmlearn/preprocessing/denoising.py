@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmlearn.preprocessing.waveform import check_audio
+from mmlearn.sound_levels import is_number
 
 QUIETEST = 0.1  # share of the frames that the noise is estimated from where no noise is given
 
@@ -38,6 +39,7 @@ def spectral_gate(
 
     Chapter: preprocessing/audio.
     """
+    audio = check_audio(audio)
     if threshold_db < 0 or reduction_db < 0:
         raise ValueError(f"threshold_db is {threshold_db}, reduction_db {reduction_db}; expected none below 0")
     spectrum, floor = _analyse(audio, sample_rate, noise)
@@ -73,6 +75,7 @@ def wiener(
 
     Chapter: preprocessing/audio.
     """
+    audio = check_audio(audio)
     if not 0 <= smoothing < 1 or reduction_db < 0:
         raise ValueError(f"smoothing is {smoothing}, reduction_db {reduction_db}; expected [0, 1), and none below 0")
     spectrum, floor = _analyse(audio, sample_rate, noise)
@@ -101,11 +104,12 @@ def _stft(audio: np.ndarray, sample_rate: int) -> Tensor:
 
 def _analyse(audio: np.ndarray, sample_rate: int, noise: np.ndarray | None) -> tuple[Tensor, Tensor]:
     """Return a sound's spectrum (F, T), and the noise's mean power in each frequency (F, 1)."""
-    if sample_rate < 1000:
+    if not is_number(sample_rate) or sample_rate < 1000:
         raise ValueError(f"sample_rate is {sample_rate}; expected at least 1000")
-    spectrum = _stft(check_audio(audio), sample_rate)
+    spectrum = _stft(audio, sample_rate)
     if noise is not None:
-        power = _stft(check_audio(noise, "noise"), sample_rate).abs().square()
+        noise = check_audio(noise, "noise")
+        power = _stft(noise, sample_rate).abs().square()
         whole = max(1, len(noise) // _window(sample_rate)[0] - 3)  # frames that hold nothing but noise
         return spectrum, power[:, 2 : 2 + whole].mean(dim=1, keepdim=True)
     power = spectrum.abs().square()

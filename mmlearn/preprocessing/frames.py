@@ -37,11 +37,26 @@ def size_of(
         good &= frames.is_floating_point() or frames.dtype in (torch.uint8, *also)
         expected, size = "uint8 or floating (…, C, H, W)", tuple(frames.shape[-2:])
     else:
-        raise TypeError(f"frames is a {type(frames).__name__}; expected a NumPy array or a torch tensor")
+        remedy = "np.stack makes one array of frames" if isinstance(frames, list | tuple) else (
+            "np.asarray(picture) gives a PIL picture's" if hasattr(frames, "getbands") else "")  # fmt: skip
+        raise TypeError(f"frames is a {type(frames).__name__}; expected a NumPy array or a torch tensor"
+                        + (f": {remedy}" if remedy else ""))  # fmt: skip
     if not good or 0 in frames.shape:
         raise ValueError(f"frames is {frames.dtype} {tuple(frames.shape)}; expected {expected}, C in {channels}, and "
-                         "no side of 0")  # fmt: skip
+                         f"no side of 0{_hint(frames)}")  # fmt: skip
     return size[0], size[1]
+
+
+def _hint(frames: np.ndarray | Tensor) -> str:
+    """Return what to do with frames that are usual elsewhere; "" where there is nothing to suggest."""
+    shape, channels = tuple(frames.shape), (1, 3, 4)
+    if isinstance(frames, Tensor):
+        turned = len(shape) > 2 and shape[-1] in channels and shape[-3] not in channels
+        return ": is this (…, H, W, C)? Then movedim(-1, -3)" if turned else ""
+    if frames.dtype in (np.float64, np.float16):
+        return ": .astype(np.float32), with values from 0 to 1"
+    turned = len(shape) > 2 and shape[-3] in channels and shape[-1] not in channels
+    return ": is this (…, C, H, W)? Then np.moveaxis(frames, -3, -1)" if turned else ""
 
 
 def channels_of(frames: np.ndarray | Tensor) -> int:
@@ -57,8 +72,9 @@ def pair(size: int | Sequence[int]) -> tuple[int, int]:
     Raises:
         ValueError: If it is neither, or a side is not at least 1.
     """
-    sides = (size, size) if isinstance(size, (int, np.integer)) else tuple(size)
-    if len(sides) != 2 or any(int(side) != side or side < 1 for side in sides):
+    number = (int, float, np.integer, np.floating)
+    sides = (size, size) if isinstance(size, number) else tuple(size) if np.iterable(size) else ()
+    if len(sides) != 2 or any(not isinstance(side, number) or side < 1 or side % 1 for side in sides):
         raise ValueError(f"size is {size}; expected height and width in whole pixels, at least 1")
     return int(sides[0]), int(sides[1])
 
@@ -104,10 +120,25 @@ def full(frames: np.ndarray | Tensor) -> float:
 
 
 def to_unit(frames: Frames) -> Frames:
-    """Return float32 from 0 to 1."""
+    """Return float32 from 0 to 1.
+
+    Raises:
+        ValueError: If floats are not finite, or clearly not from 0 to 1 (below -0.5 or above 1.5). Of tensors on a
+            device, which the check would have to wait for, this is not looked at.
+    """
+    if full(frames) == 1 and (isinstance(frames, np.ndarray) or _at_hand(frames)):
+        values = frames if isinstance(frames, np.ndarray) else frames.detach()
+        low, high = float(values.min()), float(values.max())
+        if not (low >= -0.5 and high <= 1.5):  # NaN is neither
+            remedy = ": divide by 255, or give uint8" if 0 <= low <= 1.5 < high <= 255 else ""
+            raise ValueError(f"frames are {frames.dtype} from {low} to {high}; expected values from 0 to 1{remedy}")
     if isinstance(frames, np.ndarray):
         return frames.astype(np.float32) / np.float32(full(frames))
     return frames.float() / full(frames)
+
+
+def _at_hand(frames: Tensor) -> bool:
+    return frames.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def from_unit(unit: Frames, like: Frames) -> Frames:

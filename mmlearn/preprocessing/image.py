@@ -158,8 +158,13 @@ def resize_matrix(
     Returns:
         float64 on the device of `start`; float32 where a device has no float64.
 
+    Raises:
+        ValueError: If there are no pixels.
+
     Chapter: preprocessing/image.
     """
+    if min(old, new) < 1:
+        raise ValueError(f"old is {old}, new is {new}; expected at least one pixel each")
     device = start.device if isinstance(start, Tensor) else torch.device("cpu")
     real = torch.float32 if device.type == "mps" else torch.float64
     start = torch.as_tensor(start, dtype=real, device=device)

@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from mmlearn.preprocessing.waveform import check_audio
+from mmlearn.sound_levels import is_number
 
 
 def loudness(audio: np.ndarray, sample_rate: int) -> float:
@@ -30,7 +31,7 @@ def loudness(audio: np.ndarray, sample_rate: int) -> float:
     from scipy.signal import lfilter
 
     audio = check_audio(audio)
-    if sample_rate < 8000:
+    if not is_number(sample_rate) or sample_rate < 8000:
         raise ValueError(f"sample_rate is {sample_rate}; expected at least 8000")
     block = round(0.4 * sample_rate)
     if len(audio) < block:
@@ -60,6 +61,7 @@ def set_loudness(audio: np.ndarray, sample_rate: int, target_lufs: float = -23.0
     """
     if not -70 <= target_lufs <= 0:
         raise ValueError(f"target_lufs is {target_lufs}; expected -70 to 0")
+    audio = check_audio(audio)
     now = loudness(audio, sample_rate)
     if now == -math.inf:
         return audio

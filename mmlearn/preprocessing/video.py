@@ -13,11 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmlearn.containers import Source, name_of, open_media, shown_size, streams_of, turns_of
+from mmlearn.containers import Source, name_of, open_media, streams_of
+from mmlearn.display import Display, turns_of
 from mmlearn.preprocessing.decoding import Timeline, duration_of, fps_of, pick_stream, read_shown, stamps_of
 
 Sampling = Literal["uniform", "segment", "dense"]
 _LOOK_AT = 300  # packets in which `probe` looks for a variable rate
+# ISO/IEC 23091-2, table 3 -> FFmpeg's names.
+_TRANSFERS = {1: "bt709", 4: "gamma22", 5: "gamma28", 6: "smpte170m", 7: "smpte240m", 8: "linear", 11: "iec61966-2-4",
+              13: "iec61966-2-1", 14: "bt2020-10", 15: "bt2020-12", 16: "smpte2084", 17: "smpte428",
+              18: "arib-std-b67"}  # fmt: skip
 # How a player turns the picture (see `turns_of`) -> degrees clockwise.
 _ROTATIONS = {(True, True, False): 90, (False, True, True): 180, (True, False, True): 270}
 
@@ -30,13 +35,28 @@ class VideoStream:
     """
 
     codec: str
-    width: int  # as shown, after rotation
+    width: int  # as shown: in square pixels, after rotation
     height: int
     fps: float  # frames per second, on average
     variable: bool  # some frame is shown more than half a frame away from index / fps
     num_frames: int | None  # None where the file does not tell
     duration: float | None  # seconds
     rotation: int  # degrees clockwise by which a player turns the stored picture: 0, 90, 180 or 270
+    pixel_ratio: float = 1.0  # width / height of a stored pixel, before rotation
+    bits: int | None = 8  # of a color's value; None where the codec does not say
+    transfer: str | None = None  # FFmpeg's name of the curve, e.g. "bt709"; None where the file does not say
+    interlaced: bool = False  # the first frame holds lines of two moments
+
+    @property
+    def hdr(self) -> bool:
+        """Whether the film is HDR (PQ or HLG); it is read as SDR."""
+        return self.transfer in ("smpte2084", "arib-std-b67")
+
+    @property
+    def peculiar(self) -> list[str]:
+        """What reading has to convert, for a report: "pixels not square", "interlaced", "HDR"."""
+        found = {"pixels not square": self.pixel_ratio != 1, "interlaced": self.interlaced, "HDR": self.hdr}
+        return [what for what, so in found.items() if so]
 
 
 @dataclass(frozen=True)
@@ -87,8 +107,10 @@ def probe(source: Source) -> MediaInfo:
         subtitles = [_codec(s) for s in streams_of(container, "subtitle")]
         duration = container.duration / 1e6 if container.duration else None
         streams = streams_of(container, "video")
-        head = list(islice(container.demux(streams), _LOOK_AT * len(streams))) if streams else []
-        video = [_probe_video(container, s, [p for p in head if p.stream is s and p.size]) for s in streams]
+        heads = {s.index: _Head() for s in streams}
+        for packet in islice(container.demux(streams), _LOOK_AT * len(streams)) if streams else ():
+            heads[packet.stream.index].add(packet)
+        video = [_probe_video(container, s, heads[s.index], name_of(source)) for s in streams]
         return MediaInfo(duration, container.format.name, video, audio, subtitles)
 
 
@@ -175,11 +197,15 @@ def read_frames(
     after the end the last. For each time the file is asked for the keyframe before it; times with the same keyframe
     share one pass, in which frames that no other is predicted from are skipped unless wanted.
 
+    Frames come as a player shows them: see `mmlearn.display.Display` for pixels that are not square, interlaced films,
+    transparency, colors without a label and HDR.
+
     Args:
         source: A path, or a binary file object.
         times: (T,) seconds since the first frame, in any order, repeated or not.
-        size: (H, W) to resize to, by swscale's bilinear filter (it averages when it shrinks); None keeps the size.
-            The aspect is not kept. If the size changes within the stream, it stays that of the first one.
+        size: (H, W) to resize to, by swscale's bilinear filter (it averages when it shrinks); None keeps the size at
+            which a player shows them. The aspect is not kept. If the size changes within the stream, it stays that of
+            the first one.
         stream: Which video stream.
 
     Returns:
@@ -187,7 +213,8 @@ def read_frames(
 
     Raises:
         FileNotFoundError, PermissionError: As the operating system says.
-        ValueError: If times are no finite numbers, or the file is damaged, too short for a time, or has no such stream.
+        ValueError: If times are no finite numbers, or the file is damaged, too short for a time, or has no such stream;
+            or if the frames would take more memory than the limit (`mmlearn.memory`).
 
     Chapter: preprocessing/video.
     """
@@ -228,7 +255,8 @@ def read_video(
 
     Raises:
         FileNotFoundError, PermissionError: As the operating system says.
-        ValueError: If an argument has an unusable value, or the file is damaged or has no such stream.
+        ValueError: If an argument has an unusable value, or the file is damaged or has no such stream; or if the frames
+            would take more memory than the limit (`mmlearn.memory`).
 
     Chapter: preprocessing/video.
     """
@@ -272,20 +300,41 @@ def to_motion(video: np.ndarray) -> Tensor:
     return (frames - frames.mean(dim=1, keepdim=True) + 128).round().clamp(0, 255).to(torch.uint8)
 
 
-def _probe_video(container: Any, stream: Any, packets: list[Any]) -> VideoStream:
+def _probe_video(container: Any, stream: Any, head: "_Head", name: str) -> VideoStream:
     """Describe one video stream, from its header, its packets' timestamps and its first frame."""
-    try:
-        frame = next((f for packet in packets for f in packet.decode()), None)
-    except av.error.FFmpegError:
-        frame = None  # damaged: reading it will say so
-    height, width = shown_size(container, frame or stream)
+    display, frame = Display(container, stream, name), head.frame
+    height, width = display.size(frame)
     rotation = _ROTATIONS.get(turns_of(frame), 0) if frame is not None else 0
-    stamps = np.sort([stamp for p in packets if (stamp := p.dts if p.pts is None else p.pts) is not None])
+    stamps = np.sort(head.stamps)
     even = np.linspace(stamps[0], stamps[-1], len(stamps)) if len(stamps) > 2 else stamps
     variable = bool((np.abs(stamps - even) > (even[1] - even[0]) / 2).any()) if len(stamps) > 2 else False
     fps = 1 / float((even[1] - even[0]) * stream.time_base) if variable else fps_of(stream)
     num_frames, duration = stream.frames or None, duration_of(container, stream)
-    return VideoStream(_codec(stream), width, height, fps, variable, num_frames, duration, rotation)
+    form = frame.format if frame is not None else stream.codec_context.format
+    bits = max((component.bits for component in form.components), default=None) if form else None
+    transfer = _TRANSFERS.get(frame.color_trc if frame is not None else stream.codec_context.color_trc)
+    interlaced = frame is not None and bool(frame.interlaced_frame)
+    return VideoStream(_codec(stream), width, height, fps, variable, num_frames, duration, rotation,
+                       float(display.pixel_ratio), bits, transfer, interlaced)  # fmt: skip
+
+
+class _Head:
+    """The timestamps of a stream's first packets, and its first frame."""
+
+    def __init__(self) -> None:
+        self.stamps: list[int] = []
+        self.frame: Any = None
+        self._damaged = False  # reading it will say so
+
+    def add(self, packet: Any) -> None:
+        """Look at one more packet."""
+        stamp = packet.dts if packet.pts is None else packet.pts
+        self.stamps += [stamp] if packet.size and stamp is not None else []
+        if self.frame is None and not self._damaged:
+            try:
+                self.frame = next(iter(packet.decode()), None)
+            except av.error.FFmpegError:
+                self._damaged = True
 
 
 def _codec(stream: Any) -> str:

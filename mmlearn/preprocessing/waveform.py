@@ -7,6 +7,36 @@ import math
 from typing import Literal
 
 import numpy as np
+from torch import Tensor
+
+from mmlearn.sound_levels import Channel, Mixdown, is_number
+
+MOST_CHANNELS = 64  # more "channels" than this, and more than samples, are samples
+
+
+def as_array(audio: np.ndarray, name: str = "audio") -> np.ndarray:
+    """Return what other libraries give for sound (arrays of any byte order, lists, tensors on the CPU) as an array.
+
+    Raises:
+        TypeError: If it is a tensor that is on another device or requires a gradient, or a pair of sound and rate.
+        ValueError: If it is a list of lists of unequal length.
+
+    Chapter: preprocessing/audio.
+    """
+    if isinstance(audio, tuple) and len(audio) == 2 and min(map(np.ndim, audio)) == 0 < max(map(np.ndim, audio)):
+        raise TypeError(f"{name} is a pair; expected the sound alone: soundfile, librosa, torchaudio and SciPy return "
+                        "sound and rate together")  # fmt: skip
+    if isinstance(audio, Tensor) and (audio.requires_grad or audio.device.type != "cpu" or audio.itemsize < 2):
+        raise TypeError(f"{name} is a tensor {audio.dtype} on {audio.device}, requires_grad={audio.requires_grad}; "
+                        "expected an array: .detach().cpu().numpy() gives it")  # fmt: skip
+    try:
+        array = np.asarray(audio.float() if isinstance(audio, Tensor) and audio.is_floating_point()
+                           and audio.itemsize == 2 else audio)  # fmt: skip
+    except ValueError:
+        raise ValueError(f"{name} is a {type(audio).__name__} of unequal parts; expected floats (S,)") from None
+    if array.dtype.kind == "f" and (not array.dtype.isnative or array.dtype.itemsize > 8):
+        array = array.astype(f"f{min(array.dtype.itemsize, 8)}")
+    return array
 
 
 def check_audio(audio: np.ndarray, name: str = "audio", ndim: int = 1) -> np.ndarray:
@@ -17,13 +47,17 @@ def check_audio(audio: np.ndarray, name: str = "audio", ndim: int = 1) -> np.nda
 
     Chapter: preprocessing/audio.
     """
-    audio = np.asarray(audio)
+    audio = as_array(audio, name)
     shape = "(S,)" if ndim == 1 else "(C, S)"
     if audio.dtype.kind in "iu":
-        full = 2.0 ** (8 * audio.dtype.itemsize - 1)
-        raise ValueError(
-            f"{name} is {audio.dtype} {audio.shape}; expected floats in [-1, 1], {shape}: divide by {full:.0f}"
-        )
+        half = 2 ** (8 * audio.dtype.itemsize - 1)
+        remedy = f"divide by {half}" if audio.dtype.kind == "i" else f"subtract {half}, then divide by {half}"
+        raise ValueError(f"{name} is {audio.dtype} {audio.shape}; expected floats in [-1, 1], {shape}"
+                         + (f": {remedy}" if half < 2**63 else ""))  # fmt: skip
+    if audio.ndim == 2 > ndim and 0 not in audio.shape:
+        turned = f"{name}.T" if audio.shape[0] > audio.shape[1] else name
+        raise ValueError(f"{name} is {audio.dtype} {audio.shape}; expected floats (S,): to_mono({turned}) mixes its "
+                         "channels down, or take one of them")  # fmt: skip
     if audio.dtype.kind != "f" or audio.ndim != ndim or audio.size == 0:
         raise ValueError(f"{name} is {audio.dtype} {audio.shape}; expected floats {shape} with S ≥ 1")
     if not np.isfinite(audio).all():
@@ -32,16 +66,32 @@ def check_audio(audio: np.ndarray, name: str = "audio", ndim: int = 1) -> np.nda
     return audio
 
 
-def to_mono(audio: np.ndarray) -> np.ndarray:
-    """Return the mean of all channels, (C, S) → (S,); mono (S,) stays as it is.
+def to_mono(audio: np.ndarray, channel: Channel = "mean") -> np.ndarray:
+    """Return one channel for all, (C, S) → (S,); mono (S,) stays as it is.
+
+    Args:
+        audio: float (C, S). (soundfile and SciPy give (S, C): transpose it.)
+        channel: A channel's number, from 0; "mean", the mean of all; "loudest", the one with the most power; or
+            "bs775", the sum with the weights of ITU-R BS.775 for channels in the order of wav files (front left, right
+            and centre, low-frequency effects, surround left and right): √½, √½, 1, 0, ½, ½. A voice in the centre keeps
+            its level; the sum may exceed 1.
+
+    Warns:
+        UserWarning: If the mix is 10 dB or more below its loudest channel, as where two channels cancel one another.
 
     Raises:
-        ValueError: If the array is not finite floats of one of these shapes.
+        ValueError: If the array is not finite floats of one of these shapes, there is no such channel, or BS.775 has no
+            weights for so many.
 
     Chapter: preprocessing/audio.
     """
-    audio = check_audio(audio, ndim=min(np.ndim(audio), 2) or 1)
-    return audio if audio.ndim == 1 else audio.mean(axis=0)  # (C, S) → (S,)
+    array = as_array(audio)
+    array = check_audio(array, ndim=min(array.ndim, 2) or 1)
+    mixdown = Mixdown(channel)
+    channels = array if array.ndim == 2 else array[None]
+    if len(channels) > max(MOST_CHANNELS, channels.shape[1]) or channels.shape[1] == 2 < len(channels):
+        raise ValueError(f"audio is {array.dtype} {array.shape}; expected (C, S): is this (S, C)? Then give audio.T")
+    return mixdown.finish(mixdown.block(channels))
 
 
 def resample(audio: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
@@ -63,12 +113,13 @@ def resample(audio: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
 
     audio = check_audio(audio)
     for name, rate in (("from_rate", from_rate), ("to_rate", to_rate)):
-        if rate != int(rate) or rate < 1:
+        if not is_number(rate) or rate != int(rate) or rate < 1:
             raise ValueError(f"{name} is {rate}; expected a whole number of samples a second, at least 1")
     if from_rate == to_rate:
         return audio
     length = -(-len(audio) * int(to_rate) // int(from_rate))  # rounded up
-    return pad_or_cut(soxr.resample(audio, from_rate, to_rate, quality="HQ"), length)
+    samples = audio.astype(np.promote_types(audio.dtype, np.float32), copy=False)  # soxr has no half precision
+    return pad_or_cut(soxr.resample(samples, from_rate, to_rate, quality="HQ"), length).astype(audio.dtype, copy=False)
 
 
 def level(audio: np.ndarray) -> float:
@@ -132,7 +183,7 @@ def mix(
         noise = np.take(noise, np.arange(begin, begin + len(speech)), mode="wrap")
     power, other = _power(speech), _power(noise)
     if power == 0 or other == 0:
-        return speech + noise
+        return (speech + noise).astype(speech.dtype)
     return (speech + noise * (np.sqrt(power / other) * 10 ** (-snr_db / 20))).astype(speech.dtype)
 
 
@@ -158,7 +209,7 @@ def trim(audio: np.ndarray, sample_rate: int, top_db: float = 40.0) -> tuple[np.
     if not (top_db > 0 and sample_rate > 0):
         raise ValueError(f"top_db is {top_db}, sample_rate is {sample_rate}; expected both above 0")
     step = max(1, int(sample_rate) // 100)
-    energy = np.add.reduceat(audio**2, np.arange(0, len(audio), step))  # of each 10 ms
+    energy = np.add.reduceat(audio.astype(np.float64) ** 2, np.arange(0, len(audio), step))  # of each 10 ms
     loud = np.flatnonzero(energy > energy.max() * 10 ** (-top_db / 10))
     first, last = (loud[0] * step, min((loud[-1] + 1) * step, len(audio))) if len(loud) else (0, len(audio))
     return audio[first:last], (float(first / sample_rate), float(last / sample_rate))
@@ -183,8 +234,12 @@ def pad_or_cut(
 
     Chapter: preprocessing/audio.
     """
-    if length < 1 or np.ndim(audio) != 1:
-        raise ValueError(f"audio is {np.shape(audio)}, length is {length}; expected shape (S,), length at least 1")
+    audio = as_array(audio)
+    whole = is_number(length) and length >= 1 and length == int(length)
+    if audio.ndim != 1 or audio.dtype.kind not in "fiu" or not whole:
+        raise ValueError(f"audio is {audio.dtype} {audio.shape}, length is {length}; expected numbers (S,), and a "
+                         "whole length of at least 1")  # fmt: skip
+    length = int(length)
     spare = abs(len(audio) - length)
     if keep == "random" and generator is not None:
         before = int(generator.integers(spare + 1))
@@ -241,7 +296,8 @@ def time_stretch(audio: np.ndarray, rate: float) -> np.ndarray:
     audio = check_audio(audio)
     if not 0.1 <= rate <= 10:
         raise ValueError(f"rate is {rate}; expected 0.1 to 10")
-    stretched = librosa.effects.time_stretch(pad_or_cut(audio, max(len(audio), 2048)), rate=rate)  # 2048: one window
+    samples = audio.astype(np.promote_types(audio.dtype, np.float32), copy=False)
+    stretched = librosa.effects.time_stretch(pad_or_cut(samples, max(len(audio), 2048)), rate=rate)  # 2048: one window
     return pad_or_cut(stretched, max(1, round(len(audio) / rate))).astype(audio.dtype)
 
 
@@ -258,7 +314,9 @@ def pitch_shift(audio: np.ndarray, sample_rate: int, semitones: float) -> np.nda
     audio = check_audio(audio)
     if not -24 <= semitones <= 24:
         raise ValueError(f"semitones is {semitones}; expected -24 to 24")
-    long = pad_or_cut(audio, max(len(audio), 2048))
+    if not is_number(sample_rate) or sample_rate < 1:
+        raise ValueError(f"sample_rate is {sample_rate}; expected samples a second, at least 1")
+    long = pad_or_cut(audio.astype(np.promote_types(audio.dtype, np.float32), copy=False), max(len(audio), 2048))
     shifted = librosa.effects.pitch_shift(long, sr=sample_rate, n_steps=semitones)
     return pad_or_cut(shifted, len(audio)).astype(audio.dtype)
 

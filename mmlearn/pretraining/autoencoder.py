@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from mmlearn.clip import Batch
-from mmlearn.nn.widening import precise
+from mmlearn.nn.widening import like_weights, precise
 
 
 class Autoencoder(nn.Module):
@@ -39,11 +39,11 @@ class Autoencoder(nn.Module):
         x = clean(batch, self.name)[0]
         if self.training and self.noise:
             x = x + self.noise * torch.randn_like(x)
-        return self.encoder(x, batch.mask.get(self.name))
+        return self.encoder(like_weights(x, self.encoder), batch.mask.get(self.name))
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the reconstruction (B, …)."""
-        return self.decoder(self.code(batch))
+        return self.decoder(like_weights(self.code(batch), self.decoder))
 
 
 def linear_autoencoder(name: str, shape: tuple[int, ...], dim: int) -> Autoencoder:

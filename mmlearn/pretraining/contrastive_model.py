@@ -6,10 +6,12 @@ Chapter: pretraining/contrastive.
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
 from mmlearn.clip import Batch
+from mmlearn.labels import IGNORED
 from mmlearn.model import fill_absent
 from mmlearn.pretraining.contrastive import ContrastiveLoss
 from mmlearn.pretraining.retrieval import RetrievalRecall
@@ -60,7 +62,8 @@ class Contrastive:
 
     Args:
         criterion: `ContrastiveModel.criterion` of the model that is trained: `fit` trains what the model holds.
-        label: The key of labels that say which clips belong together; by default each belongs to itself only.
+        label: The key of labels that say which clips belong together; by default each belongs to itself only. Clips
+            without the label (`Batch.labelled`) are not looked at.
 
     Chapter: pretraining/contrastive.
     """
@@ -70,8 +73,8 @@ class Contrastive:
 
     def loss(self, output: dict[str, Tensor], batch: Batch) -> Tensor:
         """Return the criterion's loss of name → (B, D)."""
-        present = {name: batch.present[name] for name in output}
-        return self.criterion(output, present, None if self.label is None else self._ids(batch))
+        present, ids = self._known(batch)
+        return self.criterion(output, {name: present[name] for name in output}, ids)
 
     def metrics(self) -> dict[str, Metric]:
         """Return fresh metrics: the share of clips that find a partner first, over all pairs of modalities."""
@@ -79,9 +82,17 @@ class Contrastive:
 
     def target(self, batch: Batch) -> dict[str, Any]:
         """Return what the metric needs: present, and ids where there is a label."""
-        return {"present": dict(batch.present)} | ({} if self.label is None else {"ids": self._ids(batch)})
+        present, ids = self._known(batch)
+        return {"present": present} | ({} if ids is None else {"ids": ids})
 
-    def _ids(self, batch: Batch) -> Tensor:
-        if self.label not in batch.labels:
-            raise ValueError(f"the batch has no label {self.label!r}; it has {sorted(batch.labels)}")
-        return batch.labels[self.label]
+    def _known(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Return which samples count, by modality, and their ids: those without the label do not."""
+        if self.label is None:
+            return dict(batch.present), None
+        ids, labelled = batch.label(self.label)
+        if ids.device.type == "cpu" and not labelled.any():
+            ids = torch.full((len(ids),), IGNORED)
+        if ids.ndim != 1 or ids.is_floating_point():
+            raise ValueError(f"label {self.label!r} is {ids.dtype} {tuple(ids.shape)}; expected whole numbers (B,), "
+                             "equal where clips belong together")  # fmt: skip
+        return {name: there & labelled for name, there in batch.present.items()}, ids

@@ -9,6 +9,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from mmlearn.nn.widening import like_weights
+
 
 class ConvEncoder(nn.Module):
     """Convolutions, each of which halves height and width and doubles the channels; then one linear layer.
@@ -38,7 +40,7 @@ class ConvEncoder(nn.Module):
         """Encode x (B, *shape) to (B, dim); steps (B, W) of the last dimension that are not real count as 0."""
         if mask is not None:
             x = torch.where(mask.view(len(x), *[1] * (x.ndim - 2), -1), x, 0.0)
-        return self.out(self.convolutions(x.reshape(-1, *self.shape)))  # (B, C, H, W) → (B, dim)
+        return self.out(self.convolutions(like_weights(x, self).reshape(-1, *self.shape)))  # (B, C, H, W) → (B, dim)
 
 
 class ConvDecoder(nn.Module):
@@ -69,7 +71,7 @@ class ConvDecoder(nn.Module):
 
     def forward(self, code: Tensor) -> Tensor:
         """Decode codes (B, dim) to (B, *shape)."""
-        return self.convolutions(self.start(code)).reshape(-1, *self.shape)
+        return self.convolutions(self.start(like_weights(code, self))).reshape(-1, *self.shape)
 
 
 def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -15,6 +15,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from mmlearn.fusion.absent import choose
 from mmlearn.model import fill_absent
+from mmlearn.nn.widening import like_weights
 
 SMALLEST = 4  # side of the smallest feature map in pixels; each block doubles or halves it
 
@@ -38,7 +39,7 @@ class Condition(nn.Module):
     def forward(self, condition: Tensor, present: Tensor | None = None) -> Tensor:
         """Return (B, dim) for conditions (B, condition_dim); `present`, bool (B,), is True where there is one."""
         filled = condition if present is None else fill_absent(condition, present)
-        return choose(present, self.embed(filled), self.absent)
+        return choose(present, self.embed(like_weights(filled, self)), self.absent)
 
 
 class ConditionalGenerator(nn.Module):
@@ -90,7 +91,7 @@ class ConditionalGenerator(nn.Module):
         Raises:
             ValueError: If a condition is expected and not given, or the other way round.
         """
-        code = noise
+        code = noise = like_weights(noise, self.start)
         if (asked := _ask(self.condition, condition, present)) is not None:
             code = torch.cat([noise, asked.to(noise.dtype)], dim=1)  # (B, noise_dim + dim)
         x = self.start(code).unflatten(1, (-1, SMALLEST, SMALLEST))  # (B, widths[0], 4, 4)
@@ -143,7 +144,7 @@ class ProjectionDiscriminator(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Return φ(x), (B, dim), of pictures (B, channels, size, size) in [0, 1]."""
-        x = 2 * x - 1
+        x = 2 * like_weights(x, self) - 1
         for block in self.blocks:
             x = leaky_relu(block(x), 0.2)
         return leaky_relu(self.project(x.flatten(1)), 0.2)  # (B, widths[-1], 4, 4) → (B, dim)

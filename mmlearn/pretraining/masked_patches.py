@@ -95,7 +95,7 @@ def embed_kept(embed: Any, patches: Patches, kept: Tensor, targets: Targets) -> 
         values, real = values_at(patches, kept)
         values = (values - targets[0]) / targets[1]
         values = values if real is None else torch.where(real, values, 0.0)
-    tokens = embed.project(values)
+    tokens = embed.project(values.to(embed.project.weight.dtype))
     places = embed.positions(patches.grid).to(tokens.dtype)  # (N, D)
     return tokens + nn.functional.embedding(kept, places), None if real is None else real.any(dim=-1)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from mmlearn.clip import Batch, check_present
-from mmlearn.nn.widening import precise
+from mmlearn.nn.widening import like_weights, precise
 from mmlearn.pretraining.autoencoder import clean
 from mmlearn.pretraining.experts import Gaussian, log_mixture, product_of_experts
 
@@ -150,7 +150,8 @@ class MultimodalVAE(nn.Module):
         log_likelihood = {}
         for name in self.names:
             x, real = clean(batch, name)
-            decoded = self.decoders[name](codes.flatten(0, 1)).unflatten(0, codes.shape[:2])  # (S, B, …)
+            decoder = self.decoders[name]
+            decoded = decoder(like_weights(codes.flatten(0, 1), decoder)).unflatten(0, codes.shape[:2])  # (S, B, …)
             values = torch.where(real, self.likelihoods[name].log_prob(x, precise(decoded)), 0.0)
             asked = torch.tensor([self.explain_all or name in subset for subset in subsets], device=x.device)  # (S,)
             log_likelihood[name] = values.flatten(2).sum(dim=2) * asked[:, None]  # (S, B)
@@ -165,7 +166,10 @@ class MultimodalVAE(nn.Module):
         present = {name: batch.present[name] for name in self.names}
         if not torch.compiler.is_compiling():
             check_present(present)
-        said = {name: self.encoders[name](clean(batch, name)[0], batch.mask.get(name)) for name in self.names}
+        said = {
+            name: encoder(like_weights(clean(batch, name)[0], encoder), batch.mask.get(name))
+            for name, encoder in ((name, self.encoders[name]) for name in self.names)
+        }
         return {name: Gaussian.of(parameters) for name, parameters in said.items()}, present
 
     def code(self, batch: Batch) -> Tensor:
@@ -179,7 +183,8 @@ class MultimodalVAE(nn.Module):
 
     def decode(self, code: Tensor) -> dict[str, Tensor]:
         """Return the expected data (B, …) of each modality for codes (B, D)."""
-        return {name: self.likelihoods[name].mean(precise(self.decoders[name](code))) for name in self.names}
+        decoded = {name: self.decoders[name](like_weights(code, self.decoders[name])) for name in self.names}
+        return {name: self.likelihoods[name].mean(precise(x)) for name, x in decoded.items()}
 
     def _posterior(self, beliefs: dict[str, Gaussian], present: dict[str, Tensor]) -> Gaussian:
         return product_of_experts(beliefs, present) if len(self.names) > 1 else beliefs[self.names[0]]

@@ -130,14 +130,20 @@ def fit(
     return history
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def predict(model: nn.Module, data: Batch | Dataset | DataLoader, *, batch_size: int = 256) -> Tensor:
-    """Return a model's outputs for all of the data, in order, on the CPU in float32.
+    """Return a model's outputs for all of the data, in order, on the CPU in float32: an ordinary tensor.
+
+    It has no gradient and shares its memory with nothing: it may be changed, and another model may learn from it.
 
     Args:
-        model: Maps a `Batch` to a tensor (B, …).
-        data: As in `fit`.
+        model: Maps a `Batch` to a tensor (B, …) that has one shape but for B in all batches.
+        data: As in `fit`; or a `DataLoader` of an iterable data set.
         batch_size: Samples at a time.
+
+    Raises:
+        TypeError: If the model returns something else than a tensor.
+        ValueError: If batches give outputs of unlike shapes, or there is no data.
 
     Chapter: start/first_model.
     """
@@ -145,10 +151,23 @@ def predict(model: nn.Module, data: Batch | Dataset | DataLoader, *, batch_size:
     was_training = model.training
     model.eval()
     try:
-        outputs = [model(batch.to(on)).float().cpu() for batch in as_loader(data, batch_size)]
+        outputs = [_output(model(batch.to(on))) for batch in as_loader(data, batch_size)]
     finally:
         model.train(was_training)
+    shapes = sorted({tuple(output.shape[1:]) for output in outputs})
+    if len(shapes) != 1:
+        raise ValueError(f"batches give outputs of shapes (B, …) with {shapes or 'no batch at all'}; expected one "
+                         "shape. For sequences of unlike length, call the model batch by batch")  # fmt: skip
     return torch.cat(outputs)
+
+
+def _output(found: Any) -> Tensor:
+    """Return a model's output on the CPU in float32."""
+    if not isinstance(found, Tensor):
+        held = f" of {sorted(found)}" if isinstance(found, Mapping) else ""
+        raise TypeError(f"the model returns a {type(found).__name__}{held}; expected a tensor (B, …): predict one part "
+                        "of it, with a module that returns that part")  # fmt: skip
+    return found.float().cpu()
 
 
 def as_loader(
@@ -183,7 +202,8 @@ def _accelerator(use_precision: Precision | None) -> Accelerator:
     wanted = precision() if use_precision is None else use_precision
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != wanted:
         AcceleratorState._reset_state()
-    return Accelerator(mixed_precision=wanted)
+    # Accelerate takes any GPU that says it is there; `device` has tried whether it works.
+    return Accelerator(mixed_precision=wanted, cpu=device().type == "cpu")
 
 
 @torch.inference_mode()

@@ -16,19 +16,21 @@ from typing import Any, NamedTuple
 import huggingface_hub
 import torch
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mmlearn import files
 from mmlearn.nn import PatchEmbedding
 from mmlearn.pretraining.published import names
 from mmlearn.pretraining.published.clip import CLIP
 from mmlearn.pretraining.published.names import Names
 from mmlearn.pretraining.published.spectrogram import AST, Classifier
+from mmlearn.pretraining.published.tensors import OLD_FILE, look
 from mmlearn.pretraining.published.videomae import VideoMAE, VideoMAEEncoder
 
 SAFE = ["config.json", "model.safetensors", "model.safetensors.index.json", "model-*.safetensors"]
-OLD = ["config.json", "pytorch_model.bin"]
+OLD = ["config.json", OLD_FILE]
+MOST_PLACES = 10**8  # numbers in tables that a config asks for and no file holds
 
 
 class Layout(NamedTuple):
@@ -72,14 +74,16 @@ def from_pretrained(name_or_folder: str | os.PathLike[str], revision: str | None
 
     Args:
         name_or_folder: A folder with config.json and model.safetensors (or several files and their index; or the older
-            pytorch_model.bin, of which only tensors are read), or else a name on the Hugging Face hub, from where it is
-            fetched once and then kept.
+            pytorch_model.bin, of which only tensors are read, with torch 2.10 or later, for reading it with older
+            versions is not safe: CVE-2026-24747), or else a name on the Hugging Face hub, from where it is fetched once
+            and then kept.
         revision: Branch, tag or commit on the hub; by default the newest.
 
     Raises:
         FileNotFoundError: If there is neither such a folder nor such a model, or the folder lacks a file.
         ConnectionError: If the hub cannot be reached.
-        ValueError: If the architecture is not among those known here, a file is damaged, or its tensors do not fit.
+        ValueError: If the architecture is not among those known here, a file is damaged, or its tensors do not fit the
+            settings, which is found out before the model is built.
 
     Chapters: pretraining/contrastive, pretraining/masked.
     """
@@ -92,14 +96,41 @@ def from_pretrained(name_or_folder: str | os.PathLike[str], revision: str | None
         folder = _fetch(str(name_or_folder), revision)
     config = _read_config(folder)
     layout = LAYOUTS[config["model_type"]][config["architectures"][0]]
-    model = layout.build(config)
-    source, tensors = _read_tensors(folder)
-    if config["model_type"] == "videomae":  # transformers 5 calls query.bias what published files call q_bias
-        tensors = {re.sub(r"(query|value)\.bias$", lambda m: m[1][0] + "_bias", name): x for name, x in tensors.items()}
-        # Some of its versions give keys a bias, too. It adds one number to all scores of a query; softmax ignores it.
-        tensors = {name: x for name, x in tensors.items() if not name.endswith(".key.bias")}
-    _fill(model, tensors, layout.names, source)
+    source, shapes, load = look(folder)
+    shapes = _cleared(config, shapes)
+    with torch.device("meta"):  # shapes without memory
+        outline = _build(layout, config, folder, len(shapes))
+    _compare(outline, shapes, layout.names, source)
+    model = _build(layout, config, folder, len(shapes))
+    _fill(model, _cleared(config, load()), layout.names)
     return model.eval()
+
+
+def _build(layout: Layout, config: dict[str, Any], folder: Path, tensors: int) -> nn.Module:
+    """Build a model as its settings say, if they ask for no more than the files may hold."""
+    path = folder / "config.json"
+    for settings in (config, *(part for part in config.values() if isinstance(part, dict))):
+        for name, value in settings.items():
+            if str(name).endswith("num_hidden_layers") and not (isinstance(value, int) and 0 <= value <= tensors):
+                raise ValueError(f"{path} says {name} {value!r}; expected an integer up to {tensors}, the number of "
+                                 "tensors that there are")  # fmt: skip
+    try:
+        model = layout.build(config)
+    except (TypeError, LookupError, ArithmeticError, RuntimeError, AttributeError) as error:
+        raise ValueError(f"{path}: no model can be built with these settings ({error!r})") from error
+    if (places := sum(x.numel() for x in model.buffers())) > MOST_PLACES:
+        raise ValueError(f"{path} asks for tables of {places:.1e} numbers; expected at most {MOST_PLACES:.0e}")
+    return model
+
+
+def _cleared(config: dict[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return names as they are published, without what stands for nothing."""
+    found = {name: x for name, x in found.items() if not name.endswith("position_ids")}  # 0, 1, 2, …
+    if config["model_type"] == "videomae":  # transformers 5 calls query.bias what published files call q_bias
+        found = {re.sub(r"(query|value)\.bias$", lambda m: m[1][0] + "_bias", name): x for name, x in found.items()}
+        # Some of its versions give keys a bias, too. It adds one number to all scores of a query; softmax ignores it.
+        found = {name: x for name, x in found.items() if not name.endswith(".key.bias")}
+    return found
 
 
 def to_published(model: nn.Module) -> dict[str, Tensor]:
@@ -141,11 +172,12 @@ def save_published(model: nn.Module, folder: str | os.PathLike[str]) -> None:
     """
     tensors = to_published(model)
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with files.unfinished(folder / "model") as part:
+        save_file(tensors, part / "model.safetensors", metadata={"format": "pt"})
+        os.replace(part / "model.safetensors", folder / "model.safetensors")
     config: Any = {key: value for key, value in vars(model)["config"].items() if key != "torch_dtype"}
     config["dtype"] = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
-    (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    files.write_file(folder / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
 
 
 def _fetch(name: str, revision: str | None) -> Path:
@@ -177,7 +209,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
         kind, architecture = config.get("model_type"), (config.get("architectures") or [None])[0]
         known = architecture in LAYOUTS.get(kind, {})
-    except (ValueError, AttributeError, TypeError, LookupError) as error:
+    except (ValueError, AttributeError, TypeError, LookupError, RecursionError) as error:
         raise ValueError(f"{path} is no config: {error!r}") from error
     if not known:
         every = "; ".join(f"{kind}: {', '.join(classes)}" for kind, classes in LAYOUTS.items())
@@ -193,53 +225,27 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return complete
 
 
-def _read_tensors(folder: Path) -> tuple[Path, dict[str, Tensor]]:
-    """Return the file to name in errors, and all tensors by their published names."""
-    whole, index, old = (folder / name for name in ("model.safetensors", "model.safetensors.index.json", OLD[1]))
-    if whole.is_file():
-        return whole, _load(whole)
-    if index.is_file():
-        try:
-            files = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise ValueError(f"{index} is no index: {error!r}") from error
-        if lost := sorted({name for name in files if not (folder / name).is_file()}):
-            raise FileNotFoundError(f"{index} names {lost}, which {folder} lacks")
-        return index, {name: x for file in sorted(set(files)) for name, x in _load(folder / file).items()}
-    if old.is_file():
-        try:
-            return old, torch.load(old, map_location="cpu", weights_only=True)
-        except Exception as error:  # pickle has many
-            raise ValueError(f"{old} cannot be read, or holds more than tensors: {error}") from error
-    raise FileNotFoundError(f"no model.safetensors in {folder}; it holds {sorted(p.name for p in folder.iterdir())}")
-
-
-def _load(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is no safetensors file, or is cut off: {error}") from error
-
-
-def _fill(model: nn.Module, tensors: Mapping[str, Tensor], names: Names, source: Path) -> None:
-    """Copy published tensors into a model, if they fit."""
-    tensors = {name: x for name, x in tensors.items() if not name.endswith("position_ids")}  # 0, 1, 2, …
-    plan = _plan(model, names)
-    expected = {name: shape for _, found, shape in plan for name in found if name}
+def _compare(model: nn.Module, shapes: Mapping[str, tuple[int, ...]], names: Names, source: Path) -> None:
+    """Raise ValueError where published tensors do not fit a model."""
+    expected = {name: shape for _, found, shape in _plan(model, names) for name in found if name}
     problems = [
-        *(f"{name} is missing" for name in sorted(expected.keys() - tensors.keys())),
-        *(f"{name} is not expected" for name in sorted(tensors.keys() - expected.keys())),
+        *(f"{name} is missing" for name in sorted(expected.keys() - shapes.keys())),
+        *(f"{name} is not expected" for name in sorted(shapes.keys() - expected.keys())),
         *(
-            f"{name} is {tuple(tensors[name].shape)}, expected {shape}"
+            f"{name} is {shapes[name]}, expected {shape}"
             for name, shape in sorted(expected.items())
-            if name in tensors and tensors[name].shape != shape
+            if name in shapes and shapes[name] != shape
         ),
     ]
     if problems:
         more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
         raise ValueError(f"the tensors in {source} do not fit {type(model).__name__}: {'; '.join(problems[:10])}{more}")
+
+
+def _fill(model: nn.Module, tensors: Mapping[str, Tensor], names: Names) -> None:
+    """Copy published tensors, which fit, into a model."""
     state = {}
-    for key, found, shape in plan:
+    for key, found, shape in _plan(model, names):
         parts = [tensors[name] if name else torch.zeros(shape) for name in found]
         state[key] = (torch.cat(parts) if len(parts) > 1 else parts[0]).reshape(model.state_dict()[key].shape)
     model.load_state_dict(state)
