@@ -15,7 +15,7 @@ import torch
 from torchvision.transforms.v2 import functional as tv
 
 import mmlearn
-from benchmarks.report import measure, save
+from benchmarks.report import begin, measure, save
 from mmlearn.datasets import HanziClips
 from mmlearn.preprocessing import image
 from mmlearn.preprocessing.augmentation import Augment, Draw
@@ -110,6 +110,7 @@ def one_round(options: dict[str, float], arrays: list[np.ndarray]) -> dict:
 
 
 def main() -> None:
+    begin("augmentation")
     arrays = [clip.video for clip in HanziClips(CLIPS, frames=FRAMES, image_size=SIDE)]
     rounds = {}
     for name, options in ROUNDS.items():

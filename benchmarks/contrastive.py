@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 import mmlearn
-from benchmarks.report import UNFINISHED, keep, save, spread
+from benchmarks.report import UNFINISHED, begin, keep, save, spread
 from mmlearn import Batch, collate, fit
 from mmlearn.datasets import HanziClips, grammar
 from mmlearn.finetuning.probing import few_labels, linear_probe
@@ -211,6 +211,7 @@ def plan() -> dict[str, tuple[list[int], Callable[[], ContrastiveLoss], dict[str
 
 
 def main() -> None:
+    begin("contrastive")
     data, vocabulary = load()
     words, runs = prompts(vocabulary), plan()
     settings = {"sizes": SIZES, "held_out": int(held_out().sum()), "sentences": SENTENCES, **SETTINGS}

@@ -6,12 +6,11 @@ Run `python -m benchmarks.denoising` (about 5 minutes on 2 idle cores); it write
 from collections.abc import Callable, Iterable
 
 import numpy as np
-import torch
 from torch import nn
 from tqdm.auto import tqdm
 
 import mmlearn
-from benchmarks.report import save, spread
+from benchmarks.report import begin, save, spread
 from mmlearn import Batch, MultimodalModel, collate, fit, predict
 from mmlearn.datasets import HanziClips
 from mmlearn.finetuning import Classification
@@ -54,6 +53,7 @@ def accuracy(model: nn.Module, batch: Batch) -> float:
 
 
 def main() -> None:
+    begin("denoising")
     quiet_clips = load("as it is")
     models = [train(quiet_clips, seed) for seed in SEEDS]
     results: dict[str, dict] = {"no noise": spread([accuracy(model, quiet_clips["test"]) for model in models])}
@@ -73,5 +73,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(2)
     main()

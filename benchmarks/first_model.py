@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import mmlearn
-from benchmarks.report import save, spread
+from benchmarks.report import begin, save, spread
 from mmlearn import Batch, MultimodalModel, collate, fit, predict
 from mmlearn.datasets import HanziClips
 from mmlearn.finetuning import Classification
@@ -165,6 +165,7 @@ def synergy(data: dict[str, Batch], num_tokens: int, alone: dict[str, Multimodal
 
 
 def main() -> None:
+    begin("first_model")
     noisy, vocabulary = load("redundant", NOISE)
     agreeing, _ = load("synergy", SYNERGY_NOISE, vocabulary)
     rows = {"numbers": [], "synergy": []}

@@ -25,7 +25,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 import mmlearn
 from benchmarks.first_model import NAMES, accuracy, hide_some
-from benchmarks.report import measure, save, spread
+from benchmarks.report import begin, measure, save, spread
 from mmlearn import Batch, collate, fit, fusion, predict
 from mmlearn.datasets import HanziClips
 from mmlearn.finetuning import Classification
@@ -319,6 +319,7 @@ def cost(method: str) -> dict[str, float]:
 
 
 def main() -> None:
+    begin("fusion")
     start = time.perf_counter()
     HanziClips(10)  # fetch what is missing before processes start
     costs = {method: cost(method) for method in METHODS}

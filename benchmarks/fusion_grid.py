@@ -26,7 +26,7 @@ import mmlearn
 from benchmarks.first_model import accuracy
 from benchmarks.fusion import METHODS, answer, encode, standardise
 from benchmarks.grid import EPOCHS, build, load, shift
-from benchmarks.report import save, spread
+from benchmarks.report import begin, save, spread
 from mmlearn import Batch, Clip, collate, fit, predict
 from mmlearn.finetuning import Classification
 from mmlearn.preprocessing.audio import LogMel, mix
@@ -180,6 +180,7 @@ def run_seed(seed: int, root: str) -> dict[str, Any]:
 
 
 def main(root: str) -> None:
+    begin("fusion_grid")
     sizes = {split: len(part) for split, part in load(root).items()}  # decode before processes start
     workers = 1 if torch.cuda.is_available() else 2
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:

@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import mmlearn
-from benchmarks.report import measure, save
+from benchmarks.report import begin, measure, save
 from mmlearn import fusion
 from mmlearn.nn import Attention
 
@@ -213,6 +213,7 @@ def bottleneck_against_joint() -> list[dict[str, float]]:
 
 
 if __name__ == "__main__":
+    begin("fusion_speed")
     save(
         "fusion_speed",
         {"batch": BATCH, "dim": DIM, "against plain": against_plain(), "bottleneck": bottleneck_against_joint()},

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import mmlearn
-from benchmarks.report import RESULTS, save, spread
+from benchmarks.report import RESULTS, begin, save, spread
 from mmlearn import Batch, collate, fit, predict
 from mmlearn.datasets import HanziClips, grammar
 from mmlearn.datasets.characters import characters
@@ -233,7 +233,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=32, choices=SIZES, help="side of the pictures in pixels")
     parser.add_argument("--small", action="store_true", help="a few steps on a few clips: only to see that it runs")
     args = parser.parse_args()
-    name = ("gan" if args.size == 32 else f"gan_{args.size}") + ("_small" if args.small else "")
+    if not args.small:
+        begin("gan")
+    name = "gan" if args.size == 32 else f"gan_{args.size}"
     tasks = [(game, "audio") for game in (GAMES if args.size == 32 else LARGE)] + [("hinge, spectral norm", "text")]
     runs: dict[str, list[dict[str, Any]]] = {}
     for seed in SEEDS:
@@ -241,14 +243,17 @@ def main() -> None:
             scores, samples = write(game, modality, args.size, seed, args.small)
             runs.setdefault(f"{game}, from {modality}", []).append(scores)
             print(f"seed {seed}: {game}, from {modality}: {rounded(scores['final'])}", flush=True)
-            if seed == SEEDS[0] and game == "hinge, spectral norm" and modality == "audio":
+            if not args.small and seed == SEEDS[0] and game == "hinge, spectral norm" and modality == "audio":
                 cv2.imwrite(str(RESULTS / f"{name}.png"), samples)
     results: dict[str, Any] = {"seeds": SEEDS, "settings": SIZES[args.size], "alphabet": ALPHABET}
     results["characters"] = {task: collect(found) for task, found in runs.items()}
     if args.size == 32:
         rings = {game: [play_ring(game, seed) for seed in SEEDS] for game in RING}
         results["ring"] = {g: {k: spread([run[k] for run in found]) for k in found[0]} for g, found in rings.items()}
-    save(name, rounded(results))
+    if args.small:
+        print("no results written: that takes a run without --small")
+        return
+    save(name, rounded(results), script="gan")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from torch import nn
 
 import mmlearn
 from benchmarks.first_model import accuracy, assemble, hide_some
-from benchmarks.report import save, spread
+from benchmarks.report import begin, save, spread
 from mmlearn import Batch, Clip, MultimodalModel, collate, fit
 from mmlearn.datasets import Grid
 from mmlearn.finetuning import Classification
@@ -82,6 +82,7 @@ def baseline(train: list[Clip], test: list[Clip], label: str) -> dict[str, float
 
 
 def main(root: str) -> None:
+    begin("grid")
     clips = load(root)
     transforms = {"video": to_motion, "audio": LogMel()}
     train, valid, test = (collate(part, transforms) for part in clips.values())

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 import mmlearn
 from benchmarks.grid import SIZE, load
-from benchmarks.report import save, spread
+from benchmarks.report import begin, save, spread
 from mmlearn import Batch, Clip, MultimodalModel, collate, fit, predict
 from mmlearn.datasets.grid_corpus import FPS
 from mmlearn.finetuning import Regression, Scaling
@@ -128,6 +128,7 @@ def ridge(clips: dict[str, list[Clip]], data: dict[str, Batch]) -> dict[str, dic
 
 
 def main(root: str) -> None:
+    begin("grid_timing")
     clips = load(root)
     data = {split: prepare(part) for split, part in clips.items()}
     start = time.process_time()

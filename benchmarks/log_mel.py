@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torchaudio
 
-from benchmarks.report import measure, save
+from benchmarks.report import begin, measure, save
 from mmlearn import device
 from mmlearn.preprocessing.audio import LogMel
 
@@ -22,6 +22,7 @@ def with_librosa(audio: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
+    begin("log_mel")
     on = device()
     audio = np.random.default_rng(0).normal(0, 0.1, (CLIPS, RATE)).astype(np.float32)
     there = torch.from_numpy(audio).to(on)

@@ -26,7 +26,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import mmlearn
-from benchmarks.report import UNFINISHED, keep, save, spread
+from benchmarks.report import UNFINISHED, begin, keep, save, spread
 from mmlearn import Batch, collate, fit, predict
 from mmlearn.clip import Clip
 from mmlearn.datasets import HanziClips
@@ -350,6 +350,7 @@ def main() -> None:
     if arguments.smoke:
         smoke()
         return
+    begin("masked")
     about = {"seeds": SEEDS, "more_seeds": MORE_SEEDS, "clips": CLIPS, "frames": FRAMES, "side": SIDE, "size": SIZE,
              "decoder": DECODER, "facts": FACTS, "labels": LABELS, "epochs": EPOCHS, "shorter": SHORTER,
              "batch_size": BATCH_SIZE, "betas": list(BETAS), "rates": RATES, "finetuning": FINETUNING}  # fmt: skip

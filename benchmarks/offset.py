@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.report import save, spread
+from benchmarks.report import begin, save, spread
 from mmlearn import Clip
 from mmlearn.datasets import Grid, HanziClips
 from mmlearn.preprocessing.alignment import delay_audio, estimate_offset, offset_curve
@@ -60,6 +60,7 @@ def judge(name: str, train: Sequence[Clip], test: Sequence[Clip]) -> dict[str, o
 
 def main(root: str) -> None:
     """Measure both data sets."""
+    begin("offset")
     grid, hanzi = {}, {}
     for split in ("train", "test"):
         faces, clips = Grid(root, split=split), HanziClips(200, split=split)

@@ -4,7 +4,10 @@ Run `python -m benchmarks.pretraining` (about 20 minutes on 2 cores); it writes 
 With names of methods as arguments (or "longer", "writing"), it runs these and leaves the rest of that file as it is.
 
 Pictures of 22 characters in heavy noise, with their syllables, are there without labels. From them, each method of
-`METHODS` learns an encoder of the pictures. Then few labels arrive: a linear probe on frozen features, and finetuning.
+`METHODS` learns an encoder of the pictures. Then few labels arrive: a linear probe on frozen features, and finetuning,
+in which a pretrained encoder gets its head first, and then both move (chapter finetuning/classification says why). How
+fast they move is chosen for each method, out of `TRIED`, by the validation characters, with the first seed and 20
+labels a class; all seeds and numbers of labels use that rate.
 Equal compute: each method sees as many samples as its floating-point operations (FLOPs) buy, those of forward and
 backward passes through all that it trains, decoders and sounds included. Principal components need less; they take
 all samples once. A further method is one more function `(data, seed, seen) -> encoder`.
@@ -13,9 +16,9 @@ all samples once. A further method is one more function `(data, seed, seen) -> e
 "writing": the multimodal autoencoder writes a character that it only hears, and a classifier reads it.
 """
 
+import argparse
 import copy
 import json
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -30,7 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.module_tracker import ModuleTracker
 
 import mmlearn
-from benchmarks.report import RESULTS, save, spread
+from benchmarks.report import RESULTS, begin, save, spread, stamp
 from mmlearn import Batch, fit, predict
 from mmlearn.datasets import HanziClips, grammar
 from mmlearn.datasets.characters import characters
@@ -62,6 +65,9 @@ FLOPS = 6e10  # what each method may spend on pretraining
 PER_STEP = 64  # samples
 LONGER: dict[str, Any] = {"times": 4, "seeds": [0, 1, 2], "methods": ["denoising", "adversarial",
     "variational, with sound", "contrastive, with sound", "masked, Transformer"]}  # fmt: skip
+STEPS = 150  # of finetuning, and of the head before it
+RATES = {"head": 1e-2, "new": 3e-3}  # of a head on frozen features; of all that begins from scratch
+TRIED = [3e-4, 1e-3, 3e-3]  # of a pretrained encoder and its head
 WRITING = {"clips": 1000, "epochs": 10, "latent": 16}
 Data = dict[str, Batch]
 
@@ -261,38 +267,62 @@ def features(encoder: nn.Module, batch: Batch) -> Tensor:
     return encoder.eval()(batch.data["image"])
 
 
-def finetune(encoder: nn.Module, batch: Batch, seed: int, steps: int = 150, lr: float = 3e-3) -> nn.Module:
-    """Encoder and a linear head, trained together on few labels; no sample is spared for choosing anything."""
-    mmlearn.seed_everything(seed)
-    model = nn.Sequential(copy.deepcopy(encoder), nn.GELU(), nn.Linear(DIM, len(ALPHABET))).train()
-    x, y = batch.data["image"], batch.labels["character"]
+def descend(model: nn.Module, x: Tensor, y: Tensor, lr: float) -> None:
+    """Train on batches of 64 samples, which are drawn from few; no sample is spared for choosing anything."""
     optimizer = torch.optim.AdamW(model.parameters(), lr, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
-    for _ in range(steps):
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=STEPS)
+    for _ in range(STEPS):
         rows = torch.randperm(len(x))[:64]
         loss = nn.functional.cross_entropy(model(x[rows]), y[rows])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
+
+
+def finetune(encoder: nn.Module, batch: Batch, seed: int, rate: float | None) -> nn.Module:
+    """A linear head on few labels' frozen features; then encoder and head together. From scratch (None): at once."""
+    mmlearn.seed_everything(seed)
+    encoder, head = copy.deepcopy(encoder), nn.Linear(DIM, len(ALPHABET))
+    y = batch.labels["character"]
+    if rate is not None:
+        descend(head, nn.functional.gelu(features(encoder, batch)), y, RATES["head"])
+    model = nn.Sequential(encoder, nn.GELU(), head).train()
+    descend(model, batch.data["image"], y, rate or RATES["new"])
     return model
 
 
-def judge(method: str, data: Data, seed: int, times: int = 1) -> dict[str, Any]:
-    """Pretrain once, for some times FLOPS; probe and, for 1 x FLOPS, finetune with each number of labels."""
+def right(model: nn.Module, batch: Batch) -> float:
+    return float((features(model, batch).argmax(dim=1) == batch.labels["character"]).float().mean())
+
+
+def try_rates(encoder: nn.Module, data: Data, seed: int) -> dict[float, float]:
+    """Each of TRIED → accuracy on the validation characters, after finetuning with 20 labels a class."""
+    few = data["train"][few_labels(data["train"].labels["character"], 20, seed)]
+    return {rate: right(finetune(encoder, few, seed, rate), data["valid"]) for rate in TRIED}
+
+
+def judge(
+    method: str, data: Data, seed: int, times: int = 1, tried: dict[float, float] | None = None
+) -> dict[str, Any]:
+    """Pretrain once, for some times FLOPS; probe and, for 1 x FLOPS, finetune with each number of labels.
+
+    `tried` are the rates of finetuning and what they were worth, as the first seed found them; None finds them.
+    """
     seen = times * affordable(method, data)
     mmlearn.seed_everything(seed)
     encoder = METHODS[method](data, seed, seen)
-    row: dict[str, Any] = {"probe": {}, "finetune": {}}
+    row: dict[str, Any] = {"probe": {}, "finetune": {}, "rates": tried or {}}
+    if seen and times == 1 and not tried:
+        row["rates"] = try_rates(encoder, data, seed)
+    rate = max(row["rates"], key=row["rates"].get) if seen and times == 1 else None
     test, x = data["test"], {split: features(encoder, data[split]) for split in ("train", "test")}
     for count in LABELS:
         few = few_labels(data["train"].labels["character"], count, seed)
         y = data["train"].labels["character"][few]
         row["probe"][count] = linear_probe(x["train"][few], y, x["test"], test.labels["character"], seed)
-        if times > 1:
-            continue
-        right = features(finetune(encoder, data["train"][few], seed), test).argmax(dim=1) == test.labels["character"]
-        row["finetune"][count] = float(right.float().mean())
+        if times == 1:
+            row["finetune"][count] = right(finetune(encoder, data["train"][few], seed, rate), test)
     return row
 
 
@@ -392,14 +422,15 @@ def write(data: Data, how: dict[str, Any], seed: int) -> float:
     return read(reader_and_its_accuracy()[0], image, data["test"].labels["character"])
 
 
-def run_seed(seed: int, chosen: list[str]) -> dict[str, Any]:
-    """The chosen methods, and all writers where they are chosen, with one seed."""
+def run_seed(seed: int, chosen: list[str], first: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The chosen methods, and all writers where they are chosen, with one seed; `first` is what the first one found."""
     torch.set_num_threads(1)  # two seeds run side by side on two cores
     run: dict[str, Any] = {"methods": {}, "longer": {}, "writing": {}}
     data = load(CLIPS, NOISE)
     for method in METHODS:
         if method in chosen:
-            run["methods"][method] = judge(method, data, seed)
+            tried = first["methods"][method]["rates"] if first else None
+            run["methods"][method] = judge(method, data, seed, tried=tried)
             print(f"seed {seed}, {method}:", run["methods"][method], flush=True)
     if "longer" in chosen and seed in LONGER["seeds"]:
         for method in LONGER["methods"]:
@@ -415,19 +446,25 @@ def run_seed(seed: int, chosen: list[str]) -> dict[str, Any]:
 
 
 def report(runs: list[dict[str, Any]], old: dict[str, Any]) -> None:
-    """Put the seeds' results together with older ones of what was not run."""
+    """Put the seeds' results together with older ones of what was not run. Each row has the stamp of its own code."""
     data = load(CLIPS, NOISE)
-    methods = dict(old.get("methods", {}))
+    made = {"made": stamp("pretraining")}
+    earlier = {"made": {name: old.get(name) for name in ("date", "commit", "code")}}  # of files without rows' stamps
+    old |= {part: {name: earlier | row for name, row in old.get(part, {}).items()} for part in ("methods", "writing")}
+    old["longer"] = earlier | old.get("longer", {})
+    methods = dict(old["methods"])
     for method in runs[0]["methods"]:
         rows = [run["methods"][method] for run in runs]
-        methods[method] = {kind: {str(count): spread([row[kind][count] for row in rows]) for count in LABELS}
-                           for kind in ("probe", "finetune")}  # fmt: skip
+        methods[method] = made | {kind: {str(count): spread([row[kind][count] for row in rows]) for count in LABELS}
+                                  for kind in ("probe", "finetune")}  # fmt: skip
+        methods[method]["rates"] = {f"{rate:g}": worth for rate, worth in rows[0]["rates"].items()}
         methods[method]["cost"] = cost(method, data)
     long_runs = [run["longer"] for run in runs if run["longer"]]
-    longer = {"probe": {m: {str(count): spread([run[m][count] for run in long_runs]) for count in LABELS}
-                        for m in LONGER["methods"]}} if long_runs else old["longer"]  # fmt: skip
-    writing = old.get("writing", {}) | {n: spread([r["writing"][n] for r in runs]) for n in runs[0]["writing"]}
-    settings = {"seeds": SEEDS, "clips": CLIPS, "labels": LABELS, "noise": NOISE, "flops": FLOPS, "dim": DIM}
+    longer = made | {"probe": {m: {str(count): spread([run[m][count] for run in long_runs]) for count in LABELS}
+                               for m in LONGER["methods"]}} if long_runs else old["longer"]  # fmt: skip
+    writing = old["writing"] | {n: made | spread([r["writing"][n] for r in runs]) for n in runs[0]["writing"]}
+    settings = {"seeds": SEEDS, "clips": CLIPS, "labels": LABELS, "noise": NOISE, "flops": FLOPS, "dim": DIM,
+                "finetuning": {"steps": STEPS, "rates": RATES, "tried": TRIED}}  # fmt: skip
     details = {"reader": reader_and_its_accuracy()[1], "writing settings": WRITING}
     in_order = {method: methods[method] for method in METHODS if method in methods}
     found = {"methods": in_order, "longer": LONGER | longer, "writing": writing}
@@ -436,15 +473,21 @@ def report(runs: list[dict[str, Any]], old: dict[str, Any]) -> None:
 
 def main() -> None:
     everything = [*METHODS, "longer", "writing"]
-    chosen = sys.argv[1:] or everything
-    unknown = [name for name in chosen if name not in everything]
-    if unknown:
-        raise SystemExit(f"unknown: {unknown}; expected some of {everything}")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help=f"what to run; by default all of {everything}")
+    parser.add_argument("--processes", type=int, default=2, help="seeds that run side by side, each on one core")
+    arguments = parser.parse_args()
+    chosen = arguments.names or everything
+    if unknown := [name for name in chosen if name not in everything]:
+        parser.error(f"unknown: {unknown}; expected some of {everything}")
+    begin("pretraining")
     path = RESULTS / "pretraining.json"
     old = json.loads(path.read_text(encoding="utf-8")) if path.exists() and chosen != everything else {}
     HanziClips(10)  # fetch what is missing before processes start
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        report(list(pool.map(run_seed, SEEDS, [chosen] * len(SEEDS))), old)
+    with ProcessPoolExecutor(arguments.processes, mp_context=get_context("spawn")) as pool:
+        first = pool.submit(run_seed, SEEDS[0], chosen).result()  # it chooses the rates
+        others = pool.map(run_seed, SEEDS[1:], [chosen] * len(SEEDS[1:]), [first] * len(SEEDS[1:]))
+        report([first, *others], old)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from sklearn.datasets import load_sample_image
 
-from benchmarks.report import measure, save
+from benchmarks.report import begin, measure, save
 from mmlearn.preprocessing.video import probe, read_frames, read_video, uniform_times
 
 FPS, SECONDS, HEIGHT, WIDTH = 30, 10, 256, 340
@@ -201,6 +201,7 @@ def long_file(path: Path) -> dict[str, Any]:
 
 
 def main() -> None:
+    begin("reading")
     peers = find_peers()
     with tempfile.TemporaryDirectory() as folder:
         clip, long = Path(folder) / "clip.mp4", Path(folder) / "long.mp4"

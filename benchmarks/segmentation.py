@@ -14,7 +14,7 @@ from multiprocessing import get_context
 import jieba
 import numpy as np
 
-from benchmarks.report import measure, save
+from benchmarks.report import begin, measure, save
 from mmlearn.datasets import grammar
 from mmlearn.preprocessing import segmentation
 from mmlearn.preprocessing.segmentation import Segmenter
@@ -71,6 +71,7 @@ def compare(texts: list[str], segmenter: Segmenter, bare: jieba.Tokenizer, repea
 
 
 def main() -> None:
+    begin("segmentation")
     captions, draws = draw(CAPTIONS)
     paragraphs = ["，".join(captions[i : i + PER_PARAGRAPH]) + "。" for i in range(0, CAPTIONS, PER_PARAGRAPH)]
     print(f"{CAPTIONS} different captions in {draws} draws")

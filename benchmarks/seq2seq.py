@@ -18,7 +18,7 @@ from torch import nn
 from torchmetrics.text import CharErrorRate
 
 import mmlearn
-from benchmarks.report import UNFINISHED, keep, save, spread
+from benchmarks.report import UNFINISHED, begin, keep, save, spread
 from mmlearn import Batch, Clip, collate, fit
 from mmlearn.datasets import HanziClips, grammar
 from mmlearn.datasets.strokes import stroke_sequence
@@ -274,6 +274,7 @@ def main() -> None:
     if parser.parse_args().smoke:
         smoke()
         return
+    begin("seq2seq")
     about = {"seeds": SEEDS, "sizes": SIZES, "epochs": EPOCHS, "noise_db": NOISE_DB, "width": WIDTH, "alphas": ALPHAS}
     runs = plan()
     found: dict[str, list[dict[str, Any]]] = {title: [] for title in runs}

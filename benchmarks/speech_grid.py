@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 
 import mmlearn
-from benchmarks.report import save, spread
+from benchmarks.report import begin, code, save, spread
 from mmlearn import Batch, fit, predict
 from mmlearn.datasets import Grid
 from mmlearn.datasets.grid_corpus import FPS, FRAMES, SAMPLES, WORDS
@@ -143,8 +143,8 @@ def load(root: str, smoke: bool = False) -> dict[str, Batch]:
 
 
 def runs(smoke: bool = False) -> Path:
-    """Return the folder that keeps what was done already; a trial's is emptied by hand."""
-    folder = mmlearn.home() / "runs" / ("speech_grid_smoke" if smoke else "speech_grid")
+    """Return the folder that keeps what was done already with the same code; a trial's is emptied by hand."""
+    folder = mmlearn.home() / "runs" / ("speech_grid_smoke" if smoke else "speech_grid") / code("speech_grid")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -479,6 +479,8 @@ def gather(runs_of: list[Any]) -> Any:
 
 
 def main(root: str, seeds: list[int], smoke: bool) -> None:
+    if not smoke:
+        begin("speech_grid")
     load(root)  # decode and follow before processes start
     workers = 1 if torch.cuda.is_available() else 2
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
