@@ -5,14 +5,18 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 2
+# A thread that waits gives its core away; else, on a busy machine, spinning makes a minute six.
+export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PYTHONUNBUFFERED = 1
 SAY = @printf '\n== %s\n'
+# An environment that came with a moved folder, or whose Python is gone, is made anew.
+$(shell [ ! -e $(STAMP) ] || { [ "$$(cat $(STAMP))" = "$(CURDIR)" ] && $(PY) -c "" 2>/dev/null; } || rm -f $(STAMP))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two cores; and the chapters' timings are shown
-.PHONY: help setup data notebooks notebooks-check execute site book lint types floors unit browser site-tests test \
-	repository lab colab-test clean
+.PHONY: help setup data notebooks notebooks-check execute site book lint types floors unit browser devices site-tests test \
+	repository lab newest colab-test lowest clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -25,10 +29,12 @@ $(STAMP): requirements.txt pyproject.toml
 	$(SAY) "setup: virtual environment $(VENV) with the packages of requirements.txt"
 	@command -v $(PYTHON) >/dev/null || { echo "setup: no $(PYTHON) on PATH; install Python 3.11 or newer, or say make PYTHON=..."; exit 1; }
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("setup: Python 3.11 or newer is needed, $(PYTHON) is %d.%d; say make PYTHON=python3.12" % v[:2])'
-	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || { echo "setup: $(PYTHON) cannot make virtual environments (Debian: apt install python3-venv)"; exit 1; }
-	@$(PY) -m pip install -r requirements.txt
-	@$(PY) -m pip install --quiet --no-deps -e .
-	@touch $@
+	@if [ ! -e $(VENV)/pyvenv.cfg ] || ! $(PY) -m pip --version >/dev/null 2>&1 || ! grep -qF "$(abspath $(BIN))" $(BIN)/pip; then \
+		$(PYTHON) -m venv $$([ ! -e $(VENV)/pyvenv.cfg ] || echo --clear) $(VENV) || \
+		{ echo "setup: $(PYTHON) cannot make a virtual environment in $(VENV) (Debian: apt install python3-venv)"; exit 1; }; fi
+	@$(PY) -m pip install -r requirements.txt && $(PY) -m pip install --quiet --no-deps -e . || \
+		{ echo "setup: pip could not install requirements.txt (why stands above); it needs a network and 7 GB of disk. Then: make setup"; exit 1; }
+	@echo "$(CURDIR)" > $@
 
 data: $(STAMP) ## fetch and verify the data: the default dataset, a film clip (skips what is there)
 	$(SAY) "data: the default dataset, a film clip"
@@ -52,8 +58,9 @@ site: $(STAMP) execute ## build the pages from what was executed
 book: setup data notebooks execute site ## the whole book: set up, fetch, execute, build _build/html
 	@echo; echo "The book: _build/html/index.html"
 
-lab: setup data notebooks ## open the chapters in JupyterLab
-	@$(BIN)/jupyter lab book/en
+lab: setup data ## open copies of the chapters in JupyterLab: work/ is yours, nothing writes over what you edit there
+	@$(PY) -m tools.lab work
+	@$(PY) -m jupyterlab work
 
 # --- the tests ------------------------------------------------------------------------------------------------------
 
@@ -77,14 +84,19 @@ notebooks-check: $(STAMP)
 	$(SAY) "notebooks: are they fresh?"
 	@$(PY) -m tools.notebooks --check
 
-unit: $(STAMP) data ## unit tests with coverage
+unit: $(STAMP) data ## unit tests with coverage, two processes of one thread each
 	$(SAY) "unit: pytest"
-	@$(PY) -m pytest --ignore=tests/book/test_site.py --cov=mmlearn --cov-fail-under=90
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --ignore=tests/book/test_site.py --ignore=tests/book/test_player.py \
+		--ignore=tests/book/test_devices.py --cov=mmlearn --cov-fail-under=90
 
 browser: $(STAMP)
 	$(SAY) "browser: the built site in Chromium"
 	@$(PY) -m tools.chromium
-	@$(PY) -m pytest tests/book/test_site.py
+	@$(PY) -m pytest tests/book/test_site.py tests/book/test_player.py
+
+devices: $(STAMP) data ## every notebook on a second device, which is emulated: nothing mixes tensors of the two
+	$(SAY) "devices: the notebooks beside an emulated GPU"
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 tests/book/test_devices.py
 
 site-tests: site browser ## build the site and look at it in a real browser
 
@@ -94,9 +106,18 @@ repository: $(STAMP) ## make repository URL=https://github.com/OWNER/NAME: chang
 	@$(PY) -m tools.repository "$(URL)"
 	@$(PY) -m tools.notebooks
 
-colab-test: ## rehearse Colab's install cell with every dependency at its lower bound (9 GB in FOLDER=_build/colab)
-	$(SAY) "colab-test: a clean virtual environment with lower bounds only, and a notebook in it"
-	@$(PYTHON) -m tools.lower_bounds "$(or $(FOLDER),_build/colab)"
+# All notebooks and the unit tests with other packages than the pinned ones; 6 GB and half an hour each, in _build/lanes.
+# CHAPTERS="start/setup …" runs these alone; LANE_PYTHON=… picks the interpreter.
+LANE = @$(PYTHON) -m tools.lanes $(if $(LANE_PYTHON),--python $(LANE_PYTHON)) $(if $(FOLDER),--folder "$(FOLDER)")
+
+newest: ## everything with the newest Python here and the newest packages that pyproject.toml allows
+	$(LANE) newest $(CHAPTERS)
+
+colab-test: ## everything with Colab's Python and packages (tools/colab-DATE.txt), install cell included
+	$(LANE) colab $(CHAPTERS)
+
+lowest: ## one notebook with the lowest packages that pyproject.toml allows
+	$(LANE) lowest $(or $(CHAPTERS),start/dataset)
 
 clean: ## remove what was built (the virtual environment and the data stay)
 	rm -rf _build .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis

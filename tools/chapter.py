@@ -142,3 +142,11 @@ def read_book(root: Path = ROOT) -> dict[str, Chapter]:
     paths = [p for p in sorted((root / BOOK).rglob("*.md")) if ".ipynb_checkpoints" not in p.parts]
     chapters = [read_chapter(path, root) for path in paths]
     return {chapter.doc: chapter for chapter in chapters}
+
+
+def reading_order(root: Path = ROOT) -> list[str]:
+    """Document names in the order of the table of contents."""
+    contents = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf8"))
+    parts = [contents, *contents.get("parts", [])]
+    files = [contents["root"], *(chapter["file"] for part in parts for chapter in part.get("chapters") or [])]
+    return [file.removeprefix(f"{BOOK}/") for file in files]

@@ -1,32 +1,45 @@
 """Derive the notebook that Jupyter and Colab open from a chapter's source: plain Markdown, no outputs.
 
-Cells carry `metadata.mmlearn.role`: "source" (a code cell of the chapter), or what only the notebook has: "install",
-"stub" (where the reader writes), "check" (copy of an exercise's check, which fails until the stub is filled in).
+Cells carry `metadata.mmlearn.role`: "source" (a code cell of the chapter), or what only the notebook has: "header",
+"install", "stub" (where the reader writes), "check" (copy of an exercise's check; until the stub is filled in, it asks
+for that). No cell of an untouched notebook ends in an error, since Colab's *Run all* stops at the first one.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
+import re
+import textwrap
 from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
 
 from tools.chapter import BOOK, Block, Chapter, parse_blocks
+from tools.header import header
 from tools.inline import Inline
+from tools.repository import release
 from tools.source import find_source
 
 ADMONITIONS = ("note", "tip", "warning", "important", "admonition")
 ONLY_ON_SITE = ("nb-exec-table", "bibliography", "build-info")
-TAGS = ("hide-input", "hide-output", "hide-cell", "raises-exception", "check")
+TAGS = ("hide-input", "hide-output", "hide-cell", "caught", "check")
+STUB = re.compile(r"def (?P<name>\w+)\(.*\):\n(?P<indent> +)\.\.\.\n?")
+# The tag, or the branch for as long as the tag does not exist: an address that cannot be missing (see CONTRIBUTING.md).
+# No `x = !command`: Colab's IPython 7 cannot read that with Python 3.13.
 INSTALL = """\
 # On Colab or Kaggle this cell installs the course and fetches its data. Where the course is installed, it does nothing.
 import importlib.metadata
+import subprocess
 
 try:
     importlib.metadata.version("mmlearn-course")
 except importlib.metadata.PackageNotFoundError:
-    %pip install -q "mmlearn-course @ git+{url}"
+    ask = ["git", "ls-remote", "--tags", "{url}", "{tag}"]
+    # the release that this notebook belongs to, once it is out
+    release = "{tag}" if subprocess.run(ask, capture_output=True).stdout else "{branch}"
+    %pip install -q "mmlearn-course @ git+{url}@{{release}}"
     import mmlearn.datasets.fetch
 
     mmlearn.datasets.fetch.fetch_hanzi()"""
@@ -45,6 +58,14 @@ def derive(chapter: Chapter, inline: Inline) -> NotebookNode:
     return _Writer(chapter, inline).notebook()
 
 
+def digest(notebook: dict[str, Any]) -> str:
+    """Hash of a notebook without the digest that it carries: it changes when somebody edits, runs or saves it."""
+    metadata = {key: value for key, value in notebook["metadata"].items() if key != "mmlearn"}
+    cells = [{**cell, "source": "".join(cell["source"])} for cell in notebook["cells"]]  # lists of lines in a file
+    text = json.dumps({**notebook, "metadata": metadata, "cells": cells}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 class _Writer:
     """Collects the cells of one notebook."""
 
@@ -57,14 +78,17 @@ class _Writer:
         self.exercise: Block | None = None  # the open exercise
 
     def notebook(self) -> NotebookNode:
-        self._code(INSTALL.format(url=self.inline.repository.url), "install")
+        metadata: dict[str, Any] = {"mmlearn": {"role": "header"}}
+        self._add(nbformat.v4.new_markdown_cell(header(self.chapter, self.inline), metadata=metadata))
+        url, branch = self.inline.repository.url, self.inline.repository.branch
+        self._code(INSTALL.format(url=url, branch=branch, tag=release(self.inline.root)), "install")
         for block in self.chapter.blocks:
             self._block(block)
         self._flush()
         if self.exercise or self.solution:
             line = self.exercise.line if self.exercise else self.chapter.blocks[-1].line
             raise self.chapter.error(line, "an exercise or a solution has no end")
-        metadata: dict[str, Any] = {
+        metadata = {
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
             "language_info": {"name": "python"},
             "colab": {"name": f"{self.chapter.doc.replace('/', '_')}.ipynb"},
@@ -74,6 +98,7 @@ class _Writer:
             metadata["colab"]["gpuType"] = "T4"
         node = nbformat.v4.new_notebook(metadata=metadata, cells=self.cells)
         node.nbformat_minor = 5
+        node.metadata["mmlearn"] = {"digest": digest(node)}
         return node
 
     def _add(self, cell: NotebookNode) -> None:
@@ -127,11 +152,20 @@ class _Writer:
         elif kind == "solution-end":
             self.solution = None
         elif kind == "fence" and block.arg == "python" and self.exercise:
-            self._code("\n".join(block.body), "stub")
+            self._stub(block)
         elif self.solution:
-            self.text.append(f"<details><summary>Solution</summary>\n\n{self._markdown(block)}\n\n</details>")
+            if text := self._markdown(block):  # not for the blank line between two cells
+                self.text.append(f"<details><summary>Solution</summary>\n\n{text}\n\n</details>")
         else:
             self.text.append(self._markdown(block))
+
+    def _stub(self, block: Block) -> None:
+        """The cell in which the reader writes: a function that asks to be written, instead of returning None."""
+        found = STUB.fullmatch("\n".join(block.body))
+        if found is None:
+            raise self.chapter.error(block.line, "a stub is one function whose body is '...': def NAME(...):")
+        empty = f'raise NotImplementedError("fill in {found["name"]} first")  # your code goes here'
+        self._code(found[0].replace(f"{found['indent']}...", f"{found['indent']}{empty}"), "stub")
 
     def _end_exercise(self, end: Block) -> None:
         if self.exercise is None:
@@ -143,7 +177,12 @@ class _Writer:
                 inside or (block.kind == "solution-start" and block.arg == label)
             ) and block.kind != "solution-end"
             if inside and block.kind == "code-cell" and "check" in block.tags:
-                self._code("\n".join(block.body), "check", ["check", "raises-exception"])
+                if any(line.count(mark) % 2 for line in block.body for mark in ('"""', "'''")):
+                    raise self.chapter.error(
+                        block.line, "a check holds no string of several lines: the notebook indents it"
+                    )
+                body = textwrap.indent("\n".join(block.body), "    ")
+                self._code(f"try:\n{body}\nexcept NotImplementedError as todo:\n    print(todo)", "check", ["check"])
         self.exercise = None
 
     def _markdown(self, block: Block) -> str:

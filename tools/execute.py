@@ -34,6 +34,7 @@ from nbformat import NotebookNode
 from tools.chapter import BOOK, ChapterError
 from tools.measure import MEASURE, cores, device_name, peak_mib, versions, wall_seconds
 from tools.notebooks import doc_name, notebooks
+from tools.outcome import complaints, with_probes
 from tools.repository import ROOT
 
 TIMEOUT = 600  # seconds a cell
@@ -83,12 +84,13 @@ def run_notebook(doc: str, text: str, root: Path) -> Run:
         root: the root of the repository.
 
     Raises:
-        ExecutionError: a cell failed, or an exercise's check passed on the bare stub.
+        ExecutionError: a cell failed, an error that the chapter shows was not raised, or an exercise's check passed
+            on a function that returns nothing.
     """
     with tempfile.TemporaryDirectory() as folder:  # nbmake passes over whatever stands below a folder "_build"
         path = Path(folder) / BOOK / f"{doc}.ipynb"
         path.parent.mkdir(parents=True)
-        path.write_text(text, encoding="utf8")
+        path.write_text(with_probes(text), encoding="utf8")
         if (root / "benchmarks").is_dir():  # a chapter reads ../../../benchmarks/results from its own folder
             (Path(folder) / "benchmarks").symlink_to(root / "benchmarks", target_is_directory=True)
         startup = Path(folder) / "ipython" / "profile_default" / "startup"
@@ -109,10 +111,8 @@ def run_notebook(doc: str, text: str, root: Path) -> Run:
             raise ExecutionError(f"{BOOK}/{doc}.md failed:\n{done.stdout}{done.stderr}")
         notebook = nbformat.read(path, as_version=4)
         usage = json.loads(usage_file.read_text()) if usage_file.exists() else {"cpu": 0.0, "peak": 0}
-    for cell in notebook.cells:
-        is_check = cell.metadata.get("mmlearn", {}).get("role") == "check"
-        if is_check and not any(output.output_type == "error" for output in cell.outputs):
-            raise ExecutionError(f"{BOOK}/{doc}.md: an exercise's check passes on the bare stub:\n{cell.source}")
+    if wrong := complaints(notebook):
+        raise ExecutionError(f"{BOOK}/{doc}.md: " + "\n".join(wrong))
     return Run(notebook, wall_seconds(notebook), usage["cpu"], peak_mib(usage["peak"]))
 
 

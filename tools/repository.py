@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+COLAB = "https://colab.research.google.com"
 
 
 @dataclass(frozen=True)
@@ -19,10 +21,12 @@ class Repository:
     Args:
         url: address without a slash at its end, e.g. "https://github.com/OWNER/NAME".
         branch: the branch that is published.
+        site: address of the built pages without a slash at its end, or None where there is none to be derived.
     """
 
     url: str
     branch: str
+    site: str | None = None
 
     def page(self, path: str) -> str:
         """Address of the page that shows a file of the repository."""
@@ -32,11 +36,32 @@ class Repository:
         """Address of the bytes of a file of the repository."""
         return f"{self.url}/raw/{self.branch}/{path}"
 
+    def colab(self, path: str) -> str | None:
+        """Address that opens a notebook of the repository on Colab; None where it is not on GitHub."""
+        host, name = self.url.removeprefix("https://").split("/", 1)
+        return f"{COLAB}/github/{name}/blob/{self.branch}/{path}" if host == "github.com" else None
+
 
 def repository(root: Path = ROOT) -> Repository:
-    """Read the repository's address from `_config.yml`."""
+    """Read the repository's address from `_config.yml`, and the site's (`html: baseurl:`; by default GitHub Pages)."""
     config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf8"))
-    return Repository(config["repository"]["url"].rstrip("/"), config["repository"]["branch"])
+    url = config["repository"]["url"].rstrip("/")
+    site = config.get("html", {}).get("baseurl", "").rstrip("/") or pages(url)
+    return Repository(url, config["repository"]["branch"], site)
+
+
+def pages(url: str) -> str | None:
+    """Where GitHub Pages publishes a repository, which is where the workflow puts the site; None for other hosts."""
+    found = re.fullmatch(r"https://github\.com/([\w.-]+)/([\w.-]+)", url)
+    if found is None:
+        return None
+    owner, name = found[1].lower(), found[2]
+    return f"https://{owner}.github.io" + ("" if name.lower() == f"{owner}.github.io" else f"/{name}")
+
+
+def release(root: Path = ROOT) -> str:
+    """The tag under which pyproject.toml's version is, or will be, published: "v0.1.0"."""
+    return "v" + tomllib.loads((root / "pyproject.toml").read_text(encoding="utf8"))["project"]["version"]
 
 
 def change(url: str, root: Path = ROOT) -> list[str]:
