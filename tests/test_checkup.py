@@ -3,6 +3,8 @@
 import importlib
 import os
 import shutil
+import warnings
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +14,7 @@ import pytest
 import torch
 
 import mmlearn
-from mmlearn import checkup, plotting, runtime
+from mmlearn import checkup, media, plotting, runtime
 
 
 @pytest.fixture(autouse=True)
@@ -151,6 +153,7 @@ def test_device_and_its_arithmetic(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     monkeypatch.setattr(runtime, "device", lambda: torch.device("cuda"))
     monkeypatch.setattr(runtime, "precision", lambda on: "fp16")
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    monkeypatch.setattr(checkup, "_train_one_step", lambda: None)  # there is none here
     assert checkup.check() is True
     assert "device         cuda (Tesla T4), float16 with loss scaling\n" in capsys.readouterr().out
 
@@ -161,3 +164,46 @@ def test_device_that_does_not_work(wrong: Any, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(runtime, "device", fail)
     assert "no device works (driver too old). Remedy: pip install --force-reinstall torch" in wrong()
+
+
+def test_a_gpu_that_cannot_multiply(wrong: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def old(name: str) -> bool:
+        warnings.warn("this machine's cuda device cannot multiply two matrices; Remedy: another", stacklevel=2)
+        return False
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(runtime, "_works", old)
+    monkeypatch.setattr(checkup, "_train_one_step", lambda: None)  # Accelerate asks this CUDA for its driver
+    assert "cuda device cannot multiply two matrices; Remedy: another" in wrong()
+
+
+def test_a_step_that_changes_nothing(wrong: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmlearn.fit", lambda *_, **__: [])
+    assert "one step of training did not change the weights" in wrong()
+
+
+def test_films_that_cannot_be_read(wrong: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What PyAV 19 did to every reader here; the import alone was fine."""
+
+    def removed(*_: object, **__: object) -> None:
+        raise TypeError("open() got an unexpected keyword argument 'metadata_errors'")
+
+    monkeypatch.setattr("mmlearn.media.read_mp4", removed)
+    complaint = wrong()
+    assert "video files cannot be written and read (open() got an unexpected keyword" in complaint
+    assert complaint.endswith("Remedy: pip install --force-reinstall av")
+
+
+@pytest.mark.parametrize("lost", ["frame", "colour", "sample"])
+def test_films_that_come_back_as_others(wrong: Any, monkeypatch: pytest.MonkeyPatch, lost: str) -> None:
+    plain = media.read_mp4
+
+    def read(path: Path) -> media.MediaFile:
+        found = plain(path)
+        assert found.video is not None and found.audio is not None
+        if lost == "frame":
+            return replace(found, video=found.video[:-1])
+        return replace(found, video=255 - found.video) if lost == "colour" else replace(found, audio=found.audio[:-9])
+
+    monkeypatch.setattr("mmlearn.media.read_mp4", read)
+    assert "a film of 5 grey frames and 8,000 samples came back as" in wrong()

@@ -1,5 +1,6 @@
 """The command: what it prints, its exit status, and one line instead of a traceback."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -12,9 +13,10 @@ from typer.testing import CliRunner
 
 from mmlearn import checkup
 from mmlearn.cli import app
-from mmlearn.datasets import VideoFolder, fetch, film, read_shards
+from mmlearn.datasets import HanziClips, VideoFolder, fetch, film, read_shards
 from mmlearn.datasets.fetch import ChecksumError, FetchError, HanziSources
 from mmlearn.media import write_mp4
+from tests.datasets.conftest import write_toy_sources
 
 
 def run(*arguments: str) -> tuple[int, str, str]:
@@ -49,6 +51,12 @@ def test_film_says_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(film, "fetch_film", lambda home: (home or Path("cache")) / "film.mp4")
     assert run("data", "film") == (0, f"film     {Path('cache/film.mp4')}\n", "")
     assert run("data", "film", "--home", "here") == (0, f"film     {Path('here/film.mp4')}\n", "")
+
+
+def test_faces_says_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmlearn.preprocessing.mtcnn.fetch_faces", lambda home: (home or Path("cache")) / "faces")
+    assert run("data", "faces") == (0, f"faces    {Path('cache/faces')}\n", "")
+    assert run("data", "faces", "--home", "here") == (0, f"faces    {Path('here/faces')}\n", "")
 
 
 def test_film_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,3 +146,60 @@ def test_the_real_command_shards_with_a_progress_bar(films: Path, tmp_path: Path
 def test_python_m_is_the_same_command() -> None:
     done = subprocess.run([sys.executable, "-m", "mmlearn.cli", "data"], capture_output=True, text=True)
     assert "hanzi" in done.stdout + done.stderr
+
+
+@pytest.fixture
+def filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home with kept clips of two films, a set of HanziClips, and a film and weights that were fetched."""
+    home = tmp_path / "home"
+    monkeypatch.setenv("MMLEARN_HOME", str(home))
+    for k in range(2):
+        (tmp_path / "films" / str(k)).mkdir(parents=True)
+        write_mp4(tmp_path / "films" / str(k) / "a.mp4", video=np.full((5, 16, 16, 3), 90 + k, np.uint8), fps=5)
+    VideoFolder(tmp_path / "films", workers=1)
+    sources = write_toy_sources(tmp_path / "toy")
+    HanziClips(3, sources=sources, workers=1, frames=2, image_size=8)
+    (home / "film").mkdir()
+    (home / "film" / film.FILM).write_bytes(b"film")
+    monkeypatch.setattr(film, "FILM_SHA256", hashlib.sha256(b"film").hexdigest())
+    (home / "faces").mkdir()
+    (home / "faces" / "pnet.pt").write_bytes(b"weights")
+    sums = {"facenet_pytorch/data/pnet.pt": hashlib.sha256(b"weights").hexdigest()}
+    monkeypatch.setattr("mmlearn.preprocessing.mtcnn.FILES", sums)
+    return home
+
+
+def test_size_says_where_the_room_is(filled: Path) -> None:
+    code, said, _ = run("data", "size")
+    assert code == 0 and [line.split()[0] for line in said.splitlines()] == ["film", "faces", "clips", "folders"]
+    assert all(" MB  " + str(filled) in line for line in said.splitlines())
+    assert run("data", "size", "--home", str(filled / "none")) == (0, "", "")
+
+
+def test_verify_finds_every_kind_of_damage(filled: Path) -> None:
+    assert run("data", "verify") == (0, "All is whole.\n", "")
+    kept = next(filled.glob("folders/clips/*/*.clip"))
+    (arrays,) = (path for path in (filled / "hanzi" / "clips").iterdir() if path.is_dir())
+    for path, reason in (
+        (kept, "another checksum"),
+        (arrays / "audio.npy", "clip 2 has another checksum"),
+        (arrays / "notes.json", "notes.json: damaged"),
+        (filled / "film" / film.FILM, "another film"),
+        (filled / "faces" / "pnet.pt", "pnet.pt: another file"),
+    ):
+        data = path.read_bytes()
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        code, said, _ = run("data", "verify")
+        assert code == 1 and reason in said and said.count("damaged  ") == 1
+        path.write_bytes(data)
+    assert run("data", "verify")[0] == 0
+
+
+def test_clear_removes_what_was_made_and_only_then_what_was_fetched(filled: Path) -> None:
+    code, said, _ = run("data", "clear")
+    assert code == 0 and said.endswith(" MB are free again.\n")
+    left = {path.relative_to(filled).as_posix() for path in filled.rglob("*") if path.is_file()}
+    assert {path for path in left if not path.endswith(".lock")} == {f"film/{film.FILM}", "faces/pnet.pt"}
+    assert len(VideoFolder(filled.parent / "films", workers=1)) == 2
+    assert run("data", "clear", "--fetched")[0] == 0
+    assert not [path for path in filled.rglob("*") if path.is_file() and path.suffix != ".lock"]

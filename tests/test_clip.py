@@ -1,5 +1,6 @@
 """Clip, Batch and collate: what is missing stays missing, what is padded is marked, what is cut keeps its time."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mmlearn import Batch, Clip, Word, collate, media
+from mmlearn.clip import subtitles_of
 
 TRANSFORMS = {
     "audio": torch.from_numpy,
@@ -296,3 +298,79 @@ def test_somebody_elses_comment_is_no_clip(tmp_path, comment: str) -> None:
     path = tmp_path / "x.mp4"
     media.write_mp4(path, video=np.zeros((3, 16, 16, 3), np.uint8), fps=5.0, metadata={"comment": comment})
     assert Clip.load(path).times == {}
+
+
+STILL = np.zeros((10, 16, 16, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [("a", 0.1, 0.1)],  # no time
+        [("a", 0.0, 0.2), ("b", 0.19, 0.3)],  # overlap
+        [("b", 0.2, 0.3), ("a", 0.0, 0.1)],  # order
+        [("a", 0.0, 0.4), ("b", 0.1, 0.2), ("c", 0.15, 0.3)],  # one within another
+        [("a", 0.1, 0.2), ("b", 0.1, 0.2), ("c", 0.1, 0.2)],  # at once
+        [("a", -0.05, 0.1), ("b", 0.3, 0.2)],  # before the beginning, and backwards
+        [("", 0.0, 0.1), ("a", 0.1, 0.2)],  # nothing said
+        [("a", 0.58, 1.299), ("b", 1.2985, 1.4)],  # half a millisecond
+        [("a", 5.0, 6.0)],  # after the end
+        [],
+    ],
+)
+def test_words_as_a_recognizer_gives_them(tmp_path, words: list) -> None:
+    given = [Word(*word) for word in words]
+    for again in ("one", "two"):  # and what is loaded can be saved
+        clip = Clip({"video": STILL}, {"video": 25.0}, given)
+        clip.save(tmp_path / f"{again}.mp4")
+        back = Clip.load(tmp_path / f"{again}.mp4")
+        assert [word.text for word in back.words] == [word.text for word in given]
+        for word, wanted in zip(back.words, given, strict=True):
+            assert (word.start, word.end) == pytest.approx((wanted.start, wanted.end), abs=0.0021)
+        back.save(tmp_path / "again.mp4")
+        given = back.words
+    shown = media.read_mp4(tmp_path / "one.mp4").subtitles
+    assert sorted(text for _, _, text in shown) == sorted(text for text, *_ in words if text)
+    assert all(a[1] <= b[0] + 1e-6 for a, b in itertools.pairwise(shown))
+
+
+MOMENTS = st.integers(-50, 3000).map(lambda k: k / 1700)
+
+
+def test_no_words_are_no_subtitles() -> None:
+    assert subtitles_of([]) == ([], True)
+    assert subtitles_of([Word("", 0.0, 1.0)]) == ([], False)  # a word without letters is left out, and that is said
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "bc", "三", ""]), MOMENTS, MOMENTS), max_size=6))
+@settings(deadline=None, max_examples=200)
+def test_subtitles_never_overlap_and_are_nearest(words: list) -> None:
+    found, exact = subtitles_of([Word(*word) for word in words])
+    media._check_subtitles(found)
+    assert [text for *_, text in found] == [w[0] for w in sorted(words, key=lambda w: w[1:]) if w[0]]
+    again, still = subtitles_of([Word(text, start, end) for start, end, text in found])
+    assert again == found and still
+    if exact:
+        assert all(abs(s - w[1]) < 0.0016 and abs(e - w[2]) < 0.0016 for (s, e, _), w in zip(found, words, strict=True))
+
+
+def test_words_that_are_no_times_are_named(tmp_path) -> None:
+    for start, end in ((np.nan, 1.0), (0.0, np.inf)):
+        with pytest.raises(ValueError, match=r"word 'a' runs from .* expected finite times"):
+            Clip({"video": STILL}, {"video": 25.0}, [Word("a", start, end)]).save(tmp_path / "x.mp4")
+    assert not list(tmp_path.iterdir())
+
+
+def test_edited_subtitles_win(tmp_path) -> None:
+    Clip({"video": STILL}, {"video": 25.0}, [Word("b", 0.2, 0.3), Word("a", 0.0, 0.1)]).save(tmp_path / "x.mp4")
+    comment = media.read_mp4(tmp_path / "x.mp4").metadata["comment"]
+    for subtitles in ([(0.0, 0.1, "a")], [(0.0, 0.1, "a"), (0.2, 0.3, "c")]):
+        media.write_mp4(tmp_path / "y.mp4", video=STILL, fps=25, subtitles=subtitles, metadata={"comment": comment})
+        assert [word.text for word in Clip.load(tmp_path / "y.mp4").words] == [text for *_, text in subtitles]
+
+
+def test_labels_of_any_kind_survive_a_file(tmp_path) -> None:
+    labels = {"a": torch.tensor([1, 2]), "b": np.array([0.5]), "c": np.bool_(True), "d": np.float32(0.5), "e": [1, [2]]}
+    Clip({"video": STILL}, {"video": 25.0}, labels=labels).save(tmp_path / "x.mp4")
+    found = Clip.load(tmp_path / "x.mp4").labels
+    assert found == {"a": [1, 2], "b": [0.5], "c": True, "d": 0.5, "e": [1, [2]]}

@@ -39,6 +39,7 @@ def test_home_follows_the_environment(monkeypatch, tmp_path) -> None:
 
 
 def test_device_prefers_cuda_then_apple(monkeypatch) -> None:
+    monkeypatch.setattr(runtime, "_works", lambda name: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert mmlearn.device().type == "cpu"
@@ -46,6 +47,40 @@ def test_device_prefers_cuda_then_apple(monkeypatch) -> None:
     assert mmlearn.device().type == "mps"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert mmlearn.device().type == "cuda"
+
+
+@pytest.mark.parametrize("message", ["no kernel image is available for execution on the device\nCompile with", ""])
+def test_a_gpu_that_cannot_multiply_is_not_taken(monkeypatch, message: str) -> None:
+    """Kaggle's P100: it is available, and its first operation dies."""
+    plain, tried = torch.ones, []
+
+    def ones(*shape: int, device: str = "cpu") -> torch.Tensor:
+        tried.append(device)
+        if device == "cuda":
+            raise RuntimeError(message)
+        return plain(*shape)  # the Apple chip is played by the CPU
+
+    monkeypatch.setattr(torch, "ones", ones)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for apple in (False, True):
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda apple=apple: apple)
+        runtime._works.cache_clear()
+        reason = message.split("\n")[0] or "RuntimeError"
+        with pytest.warns(UserWarning, match=f"cuda device cannot multiply.*CPU is used.*{reason}.*another GPU"):
+            assert mmlearn.device().type == ("mps" if apple else "cpu")
+        assert mmlearn.device().type == ("mps" if apple else "cpu")  # without another warning
+    assert tried == ["cuda", "cuda", "mps"]  # once each
+    runtime._works.cache_clear()
+
+
+def test_a_gpu_that_multiplies_wrongly_is_not_taken(monkeypatch) -> None:
+    monkeypatch.setattr(torch, "ones", lambda *shape, device: torch.zeros(*shape))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    runtime._works.cache_clear()
+    with pytest.warns(UserWarning, match="came out as 0.0"):
+        assert mmlearn.device().type == "cpu"
+    runtime._works.cache_clear()
 
 
 @pytest.mark.parametrize(("bf16", "expected"), [(True, "bf16"), (False, "fp16")])

@@ -33,6 +33,7 @@ def scratch(tmp_path: Path) -> Callable[..., Path]:
         for name in ["tools", "book/_ext", "book/_static"]:
             shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "_config.yml", tmp_path)
+        shutil.copy(ROOT / "pyproject.toml", tmp_path)
         (tmp_path / "mmlearn").mkdir()
         (tmp_path / "mmlearn" / "__init__.py").write_text('"""Top."""\n')
         (tmp_path / "mmlearn" / "tiny.py").write_text(

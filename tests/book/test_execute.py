@@ -30,8 +30,11 @@ print("six times seven is", 6 * 7)
 ```
 
 ```{{code-cell}} ipython3
-:tags: [raises-exception]
-raise ValueError("on purpose")
+:tags: [caught]
+try:
+    raise ValueError("on purpose")
+except ValueError as error:
+    print("ValueError:", error)
 ```
 
 ```{{exercise-start}} Add
@@ -118,7 +121,15 @@ def test_a_check_that_accepts_the_bare_stub_fails(scratch: Scratch, tmp_path: Pa
     body = COUNTING.format(path=str(tmp_path / "log.txt")).replace("assert add(1, 2) == 3", "add(1, 2)")
     ran = run(scratch({"start/one": body}), "tools.execute")
     assert ran.returncode == 1
-    assert "an exercise's check passes on the bare stub" in ran.stdout
+    assert "an exercise's check passes on a function that returns nothing" in ran.stdout
+
+
+@pytest.mark.slow
+def test_an_error_that_is_shown_must_be_raised(scratch: Scratch, tmp_path: Path) -> None:
+    body = COUNTING.format(path=str(tmp_path / "log.txt")).replace('raise ValueError("on purpose")', "pass")
+    ran = run(scratch({"start/one": body}), "tools.execute")
+    assert ran.returncode == 1
+    assert "no ValueError was raised where the chapter shows one" in ran.stdout
 
 
 def test_what_a_chapter_depends_on_changes_its_fingerprint(scratch: Scratch, tmp_path: Path) -> None:

@@ -4,8 +4,12 @@ import os
 import threading
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
+import pytest
 from tqdm.auto import tqdm
+
+from mmlearn import workers
 
 
 def forked(work: Callable[[], object]) -> int:
@@ -26,3 +30,11 @@ def forked(work: Callable[[], object]) -> int:
             os._exit(1)
         os._exit(0)
     return pid
+
+
+def changed_workers(folder: Path, patch: pytest.MonkeyPatch, code: str) -> None:
+    """Let worker processes that start from now on run some code first: it may replace functions there."""
+    workers.stop()
+    (folder / "sitecustomize.py").write_text(code, encoding="utf-8")
+    patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(Path(__file__).parents[2])]))
+    patch.setattr(workers, "_idle", [])

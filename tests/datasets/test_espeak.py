@@ -4,6 +4,7 @@ import subprocess
 import sys
 from hashlib import sha256
 
+import librosa
 import numpy as np
 import pytest
 
@@ -51,3 +52,22 @@ def test_what_has_no_reading_is_refused(char: str, found: str) -> None:
 def test_silence_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="no sound for ''"):
         espeak._synthesize("")
+
+
+def test_variants_pitch_and_speed_make_other_speakers() -> None:
+    own, rate = speak_syllable("三")
+    slow, fast = (len(speak_syllable("三", speed=speed)[0]) for speed in (100, 300))
+    assert fast < len(own) < slow
+    woman, high = (speak_syllable("三", **options)[0] for options in ({"variant": "f2"}, {"pitch": 95}))
+    pitch = [np.median(librosa.yin(x, fmin=60, fmax=500, sr=rate)) for x in (own, woman, high)]
+    assert pitch[1] > 1.5 * pitch[0] and pitch[2] > 1.3 * pitch[0]
+    assert {"f1", "f5", "m1", "m8"} <= set(espeak.variants())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"variant": "f99"}, "variant is 'f99'"), ({"pitch": 101}, "pitch is 101"), ({"speed": 20}, "speed is 20")],
+)
+def test_speakers_that_there_are_not_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        speak_syllable("三", **options)

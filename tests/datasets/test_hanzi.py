@@ -1,20 +1,29 @@
 import hashlib
 import os
+import pickle
 import resource
+import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
+from torch.utils.data import DataLoader
 
 from mmlearn.clip import Clip
-from mmlearn.datasets import composing, grammar, hanzi, planning
+from mmlearn.datasets import arrays, composing, grammar, hanzi, planning
 from mmlearn.datasets.fetch import HanziSources, fetch_hanzi
 from mmlearn.datasets.generating import Kitchen
 from mmlearn.datasets.hanzi import HanziClips
+from mmlearn.datasets.pronounce import zhuyin_of
+from tests.test_files import child, small_disk
+from tests.test_workers import alive
 
 pytestmark = pytest.mark.usefixtures("own_home")
 
@@ -199,6 +208,17 @@ def test_video_noise_is_in_grey_levels(make) -> None:
     both = [(a.video.astype(float), b.video) for a, b in zip(plain, noisy, strict=True)]
     differences = np.concatenate([(b - a)[(a > 50) & (a < 205)] for a, b in both])
     assert differences.std() == pytest.approx(12, rel=0.03) and abs(differences.mean()) < 0.3
+
+
+def test_babble_is_made_of_voices_and_white_noise_is_not(make) -> None:
+    quiet = make(8)
+    above = {}
+    for noise in ("white", "babble"):
+        added = np.stack([a.audio - b.audio for a, b in zip(make(8, snr_db=0, noise=noise), quiet, strict=True)])
+        power = (np.abs(np.fft.rfft(added)) ** 2).mean(axis=0)
+        above[noise] = power[len(power) // 2 :].sum() / power.sum()  # above 4 kHz
+    assert abs(above["white"] - 0.5) < 0.03  # as strong there as below
+    assert above["babble"] < 0.2  # voices are not; the toy's are square waves of 300 Hz and more
 
 
 @pytest.mark.parametrize("noise", ["white", "babble"])
@@ -397,7 +417,7 @@ def test_other_ingredients_other_folder(make, toy_sources: HanziSources, own_hom
 
 def test_without_a_cache_nothing_stays(make, own_home: Path) -> None:
     clips = make(2, cache=False)
-    folder = Path(clips._temporary.name)
+    folder = clips._folder
     assert folder.is_dir() and clips[0].video is not None
     del clips
     assert not folder.exists() and not own_home.exists()
@@ -500,3 +520,262 @@ def test_golden_bytes_of_real_clips(real_sources: HanziSources) -> None:
         pytest.skip("no recordings on this machine")
     clips = HanziClips(8, sources=real_sources, length=(2, 5), snr_db=-3, video_noise=20, occlusion=0.3, workers=1)
     assert digest(clips) == "5e692fe0c42722db5488630201830995c230e83f2dd6cba63ba71592ce14a04c"
+
+
+# What may happen to the arrays
+
+
+def arrays_of(home: Path) -> list[Path]:
+    return [p for p in (home / "hanzi" / "clips").iterdir() if p.is_dir() and not p.name.startswith(".")]
+
+
+def flip(path: Path, where: int, bit: int = 0) -> None:
+    with open(path, "r+b") as file:
+        file.seek(where)
+        (byte,) = file.read(1)
+        file.seek(where)
+        file.write(bytes([byte ^ 1 << bit]))
+
+
+SMALL = {"frames": 2, "image_size": 8}
+
+
+def test_one_bit_of_a_clip_is_noticed_and_made_anew(make, own_home: Path) -> None:
+    truth = digest(make(6, **SMALL))
+    (folder,) = arrays_of(own_home)
+    for name in ("video", "audio"):
+        size = (folder / f"{name}.npy").stat().st_size
+        for where in (128, size // 2, size - 1):
+            flip(folder / f"{name}.npy", where)
+            clips = make(6, **SMALL)
+            with pytest.warns(UserWarning, match=r"clip \d was damaged, and has been made anew"):
+                assert digest(clips) == truth
+            assert digest(clips) == truth == digest(make(6, **SMALL))  # without a warning: it is mended on disk
+
+
+def test_half_zeros_are_made_anew(make, own_home: Path) -> None:
+    truth = digest(make(6, **SMALL))
+    (folder,) = arrays_of(own_home)
+    for name in ("video", "audio"):
+        with open(folder / f"{name}.npy", "r+b") as file:
+            size = file.seek(0, 2)
+            file.seek(size // 2)
+            file.write(bytes(size - size // 2))
+    with pytest.warns(UserWarning, match="was damaged"):
+        assert digest(make(6, **SMALL)) == truth
+
+
+def test_every_bit_of_the_seal_and_of_the_notes_is_noticed(make, own_home: Path) -> None:
+    make(2, **SMALL)
+    (folder,) = arrays_of(own_home)
+    for name in ("seal.json", "notes.json"):
+        data = (folder / name).read_bytes()
+        for where in range(len(data)):
+            hurt = bytearray(data)
+            hurt[where] ^= 1 << where % 8
+            (folder / name).write_bytes(hurt)
+            assert not arrays.is_whole(folder), (name, where)
+        (folder / name).write_bytes(data)
+        assert arrays.is_whole(folder)
+
+
+@pytest.mark.parametrize("damage", ["label", "cut", "gone", "grown", "seal gone"])
+def test_other_damage_makes_the_whole_anew(make, own_home: Path, damage: str) -> None:
+    truth = digest(make(6, **SMALL))
+    (folder,) = arrays_of(own_home)
+    if damage == "label":
+        text = (folder / "notes.json").read_text("utf-8")
+        (folder / "notes.json").write_text(text.replace('"number": ', '"number": 1', 1), "utf-8")
+    elif damage == "cut":
+        os.truncate(folder / "video.npy", 200)  # mapped and read, it would end the process by SIGBUS
+    elif damage == "gone":
+        (folder / "audio.npy").unlink()
+    elif damage == "grown":
+        with open(folder / "audio.npy", "ab") as file:
+            file.write(b"\0")
+    else:
+        (folder / "seal.json").unlink()
+    assert digest(make(6, **SMALL)) == truth and arrays_of(own_home) == [folder]
+
+
+def test_a_pickle_opens_the_same_arrays(make, own_home: Path) -> None:
+    """Field: a pickle of 400 clips was 69 MB, for each worker of a DataLoader that is spawned."""
+    kept, temporary = make(6, **SMALL), make(6, cache=False, **SMALL)
+    for clips in (kept, temporary):
+        data = pickle.dumps(clips)
+        assert len(data) < 10_000
+        copy = pickle.loads(data)
+        assert copy._folder == clips._folder and digest(copy) == digest(kept)
+    shutil.rmtree(kept._folder)
+    assert digest(pickle.loads(pickle.dumps(make(6, **SMALL)))) == digest(temporary)
+    data = pickle.dumps(temporary)
+    del clips, copy, temporary
+    assert digest(pickle.loads(data)) == digest(make(6, **SMALL))  # its folder is gone with it
+
+
+def test_spawned_workers_see_the_same(make) -> None:
+    clips = make(6, **SMALL)
+    loader = DataLoader(clips, batch_size=None, num_workers=1, multiprocessing_context="spawn")
+    for one, other in zip(loader, clips, strict=True):
+        np.testing.assert_array_equal(one.video, other.video)
+        np.testing.assert_array_equal(one.audio, other.audio)
+
+
+@pytest.mark.parametrize("controls", [({}, {}), ({}, {"seed": 1}), ({}, {"snr_db": 0, "noise": "white"})])
+def test_two_threads_at_once(make, own_home: Path, controls: tuple[dict, dict]) -> None:
+    """Field: of two sets made at once in one process, 120 of 120 clips were wrong, and kept."""
+    found: list[str | None] = [None, None]
+
+    def work(k: int) -> None:
+        found[k] = digest(make(30, **SMALL, **controls[k]))
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for k in range(2):
+        fresh, kept = (make(30, cache=cache, **SMALL, **controls[k]) for cache in (False, True))
+        assert found[k] == digest(fresh) == digest(kept)
+
+
+GENERATE = """
+import sys
+from pathlib import Path
+from mmlearn.datasets.fetch import HanziSources
+from mmlearn.datasets.hanzi import HanziClips
+sources = HanziSources(Path(sys.argv[1]), Path(sys.argv[2]))
+{before}
+clips = HanziClips(int(sys.argv[3]), sources=sources, workers=int(sys.argv[4]), frames=2, image_size=8)
+print(clips._folder, flush=True)
+"""
+
+
+def generation(sources: HanziSources, size: int, workers: int, before: str = "") -> subprocess.Popen[str]:
+    return child(GENERATE.format(before=before), sources.strokes, sources.voices, size, workers)
+
+
+def test_two_processes_at_once_make_one(toy_sources: HanziSources, own_home: Path, make) -> None:
+    processes = [generation(toy_sources, 30, 1) for _ in range(2)]
+    said = [process.communicate()[0] for process in processes]
+    assert said[0] == said[1] == f"{arrays_of(own_home)[0]}\n"
+    assert digest(make(30, **SMALL)) == digest(make(30, cache=False, **SMALL))
+    assert {p.suffix for p in (own_home / "hanzi" / "clips").iterdir()} == {"", ".lock"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_generation_leaves_no_process_and_no_folder(
+    toy_sources: HanziSources, own_home: Path, make, how: signal.Signals
+) -> None:
+    process = generation(toy_sources, 20_000, 2)
+    parts, deadline = own_home / "hanzi" / "clips", time.monotonic() + 300
+    while not list(parts.glob(".*.unfinished/clips/audio.npy")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    workers: list[int] = []
+    while not workers:
+        assert time.monotonic() < deadline
+        tasks = list(Path(f"/proc/{process.pid}/task").iterdir())
+        workers = [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+    process.send_signal(how)
+    process.communicate()
+    while any(alive(pid) for pid in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert list(parts.glob(".*.unfinished"))
+    make(2, **SMALL)  # other settings
+    assert not list(parts.glob(".*.unfinished"))
+
+
+def test_a_full_disk_is_an_error_and_no_signal(toy_sources: HanziSources, tmp_path: Path, monkeypatch) -> None:
+    with small_disk(tmp_path) as disk:
+        monkeypatch.setenv("MMLEARN_HOME", str(disk))
+        for size in (1000, 17):  # far too much, and a little
+            process = generation(toy_sources, size, 1)
+            _, errors = process.communicate()
+            assert process.returncode == 1, errors
+            last = errors.strip().splitlines()[-1]
+            assert last.startswith("OSError: [Errno 28]") and "MMLEARN_HOME" in last and "free some room" in last
+            assert not list(disk.rglob("*.unfinished"))
+
+
+def test_a_disk_that_fills_up_while_clips_are_made(toy_sources: HanziSources, tmp_path: Path, monkeypatch) -> None:
+    """Where the file system cannot reserve room, and another process takes it."""
+    before = "import os\ndel os.posix_fallocate\nfrom mmlearn import files\nfiles.check_room = lambda *_: None"
+    with small_disk(tmp_path) as disk:
+        monkeypatch.setenv("MMLEARN_HOME", str(disk))
+        process = generation(toy_sources, 100, 1, before)
+        _, errors = process.communicate()
+        assert process.returncode == 1 and errors.strip().splitlines()[-1].startswith("OSError: [Errno 28]"), errors
+
+
+def test_a_limit_on_the_size_of_files(toy_sources: HanziSources) -> None:
+    before = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))"
+    process = generation(toy_sources, 100, 1, before)
+    _, errors = process.communicate()
+    assert process.returncode == 1 and errors.strip().splitlines()[-1].startswith("OSError: [Errno 27]"), errors
+
+
+def test_a_home_that_cannot_be_written_is_one_warning(make, tmp_path: Path, monkeypatch) -> None:
+    truth = digest(make(4, **SMALL))
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("MMLEARN_HOME", str(tmp_path / "file"))
+    with pytest.warns(UserWarning, match="these clips are not kept.*MMLEARN_HOME") as said:
+        clips = make(4, **SMALL)
+    assert len(said) == 1 and digest(clips) == truth
+
+
+# Other ingredients, other clips
+
+
+def test_other_recordings_of_the_same_names_are_other_clips(
+    make, toy_sources: HanziSources, tmp_path: Path, own_home: Path
+) -> None:
+    """Field: the cache gave another voice's clips when the recordings had changed."""
+    voices = shutil.copytree(toy_sources.voices, tmp_path / "voices")
+    sources = HanziSources(toy_sources.strokes, voices)
+    first = digest(HanziClips(8, sources=sources, workers=1, **SMALL))
+    assert first == digest(make(8, **SMALL)) and len(arrays_of(own_home)) == 1
+    for path in voices.glob("*/3.ogg"):
+        shutil.copy(path, path.with_name("5.ogg"))
+    assert digest(HanziClips(8, sources=sources, workers=1, **SMALL)) != first
+    path = next(voices.glob("ㄏㄨㄥ2/3.ogg"))
+    before = path.stat()
+    flip(path, before.st_size - 20_000, 5)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # same size and date
+    HanziClips(8, sources=sources, workers=1, **SMALL)
+    assert len(arrays_of(own_home)) == 3
+
+
+def test_the_crowd_counts_only_where_it_is_heard(
+    make, toy_sources: HanziSources, tmp_path: Path, own_home: Path
+) -> None:
+    voices = shutil.copytree(toy_sources.voices, tmp_path / "voices")
+    shutil.rmtree(voices / "ㄒㄧ")  # 西, of which no sentence is made
+    sources = HanziSources(toy_sources.strokes, voices)
+    for controls, folders in (({}, 1), ({"snr_db": 0}, 3), ({"snr_db": 0, "noise": "white"}, 4)):
+        HanziClips(2, sources=sources, workers=1, **SMALL, **controls)
+        make(2, **SMALL, **controls)
+        assert len(arrays_of(own_home)) == folders
+
+
+def test_babble_without_anybody_to_babble(toy_sources: HanziSources, tmp_path: Path) -> None:
+    """Field: `high <= 0`."""
+    voices = tmp_path / "voices"
+    for char in grammar.ALPHABET:
+        name = zhuyin_of(char)
+        if not (voices / name).exists():
+            shutil.copytree(toy_sources.voices / name, voices / name)
+    sources = HanziSources(toy_sources.strokes, voices)
+    with pytest.raises(ValueError, match=r"noise is 'babble'.*voices holds no other syllables by voice 3 or 5.*white"):
+        HanziClips(2, sources=sources, workers=1, snr_db=0, **SMALL)
+    assert len(HanziClips(2, sources=sources, workers=1, snr_db=0, noise="white", **SMALL)) == 2
+    shutil.copytree(toy_sources.voices / "ㄒㄧ", voices / "ㄒㄧ")
+    assert len(list(HanziClips(2, sources=sources, workers=1, snr_db=0, **SMALL))) == 2
+    (voices / "ㄒㄧ" / "3.ogg").write_bytes(b"no sound")
+    with pytest.raises(ValueError, match=r"ㄒㄧ/3\.ogg: cannot read this recording"):
+        HanziClips(2, sources=sources, workers=1, snr_db=0, **SMALL)
+    soundfile.write(voices / "ㄒㄧ" / "3.ogg", np.zeros(8000), 16_000, format="WAV")
+    with pytest.raises(ValueError, match=r"ㄒㄧ/3\.ogg: the recording is silent"):
+        HanziClips(2, sources=sources, workers=1, snr_db=0, **SMALL)

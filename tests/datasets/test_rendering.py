@@ -1,5 +1,6 @@
 import itertools
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmlearn.datasets import rendering
 from mmlearn.datasets.rendering import Glyph, draw_glyph, flatten, load_glyph
 
 BAR = "M 112 500 L 912 500 L 912 276 L 112 276 Z"  # 800 x 224 of 1024, in the middle
@@ -91,3 +93,34 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
         (tmp_path / "山.json").write_text(text)
         with pytest.raises(ValueError, match=r"山\.json"):
             load_glyph(tmp_path / "山.json")
+
+
+def test_the_same_bytes_whatever_sum_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.12 and newer add floats up without rounding between; a stroke more or less would be seen as whole."""
+    rng = np.random.default_rng(0)
+    for _ in range(1000):
+        lengths = rng.uniform(0.1, 0.9, 9).tolist()
+        if left_for_the_last(sum_in_order(lengths), lengths) >= 0 > left_for_the_last(math.fsum(lengths), lengths):
+            break
+    else:
+        raise AssertionError("no lengths that the two sums round to different sides")
+    square = np.array([[-0.4, -0.4], [0.4, -0.4], [0.4, 0.4], [-0.4, 0.4]])
+    spine = np.array([[-0.4, 0.0], [0.4, 0.0]])
+    shapes = [*[square / 10] * 8, square]  # the last one is seen
+    glyph = Glyph(shapes, shapes, [spine] * 9, lengths)
+    here = draw_glyph(glyph, 32)
+    monkeypatch.setattr(rendering, "sum", math.fsum, raising=False)
+    np.testing.assert_array_equal(draw_glyph(glyph, 32), here)
+
+
+def sum_in_order(values: list[float]) -> float:
+    total = 0.0
+    for value in values:
+        total += value
+    return total
+
+
+def left_for_the_last(budget: float, lengths: list[float]) -> float:
+    for length in lengths:
+        budget -= length
+    return budget

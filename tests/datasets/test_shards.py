@@ -1,19 +1,25 @@
 """Shards: the truth is the folder they were made of; their bytes are compared with what plain `tarfile` finds."""
 
+import bz2
+import errno
+import gzip
 import io
 import itertools
 import json
+import lzma
 import os
 import random
 import shutil
 import signal
+import subprocess
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 import webdataset
 from hypothesis import HealthCheck, given, settings
@@ -22,9 +28,11 @@ from torch.utils.data import DataLoader
 
 from mmlearn.clip import Clip
 from mmlearn.datasets import HanziClips, VideoFolder, read_shards, write_shards
+from mmlearn.datasets import shards as shards_module
 from mmlearn.datasets.fetch import HanziSources
 from mmlearn.datasets.shards import ShardedClips
 from tests.datasets.forking import forked
+from tests.test_files import small_disk
 
 
 @pytest.fixture(scope="session")
@@ -72,6 +80,16 @@ def check_same(found: Clip, expected: Clip) -> None:
         assert np.array_equal(found.times[name], when)
     assert (found.name, found.labels, found.words, found.rates) == (
         expected.name, expected.labels, expected.words, expected.rates)  # fmt: skip
+
+
+def test_one_channel_of_the_sound(tmp_path: Path) -> None:
+    left, right = np.sin(np.arange(16_000) / 20), np.sin(np.arange(16_000) / 9)
+    (tmp_path / "in").mkdir()
+    soundfile.write(tmp_path / "in" / "a.wav", 0.5 * np.stack([left, right], axis=1), 16_000)
+    write_shards(VideoFolder(tmp_path / "in", workers=1), tmp_path / "out")
+    for channel, expected in {0: left, 1: right, "mean": (left + right) / 2}.items():
+        (clip,) = read_shards(tmp_path / "out", channel=channel)
+        np.testing.assert_allclose(clip.audio, 0.5 * expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("shuffle", [0, 4])
@@ -284,6 +302,133 @@ def test_a_missing_note_and_lost_clips_are_errors(broken: Path) -> None:
         list(read(broken))
 
 
+def rewritten(broken: Path, change: Callable[[str, dict], tuple[str, dict]]) -> Path:
+    """Write the first shard again, with other names or notes, sealed as ours are, and an index that fits."""
+    shard = broken / "shard-000000.tar"
+    with tarfile.open(shard) as tar:
+        members = [(member.name, tar.extractfile(member).read()) for member in tar]  # type: ignore[union-attr]
+    with tarfile.open(shard, "w", format=tarfile.GNU_FORMAT) as tar:
+        for (film, data), (name, text) in zip(members[::2], members[1::2], strict=True):
+            if film.endswith("json"):
+                film, data, name, text = name, text, film, data
+            note = json.loads(text)
+            note.pop("sha256")
+            name, note = change(name, note)
+            for member, content in ((film, data), (name, shards_module._sealed(note, data))):
+                info = tarfile.TarInfo(member)
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    set_size(broken, shard)
+    return shard
+
+
+def set_size(broken: Path, shard: Path) -> None:
+    index = json.loads((broken / "shards.json").read_text("utf-8"))
+    index["shards"][0]["bytes"] = shard.stat().st_size
+    (broken / "shards.json").write_text(json.dumps(index), "utf-8")
+
+
+NAN = float("nan")
+NOTES = [
+    ({"text": ["a", "b"]}, r"000000\.json: text is \['a', 'b'\]; expected a string or null"),
+    ({"text": 3}, r"000000\.json: text is 3"),
+    ({"name": None}, r"000000\.json: name is None; expected a string"),
+    ({"labels": [1]}, r"000000\.json: labels is \[1\]"),
+    ({"labels": {"number": [[1]]}}, r"label 'number' is \[\[1\]\]; expected a number"),
+    ({"labels": {"number": []}}, r"label 'number' is \[\]"),
+    ({"labels": {"number": "3"}}, r"label 'number' is '3'"),
+    ({"labels": {"number": True}}, r"label 'number' is True"),
+    ({"labels": {"number": None}}, r"label 'number' is None"),
+    ({"labels": {"number": 99}}, r"label 'number' is 99; expected the index of one of \["),
+    ({"labels": {"number": -1}}, r"label 'number' is -1; expected the index"),
+    ({"labels": {"number": 1.0}}, r"label 'number' is 1\.0; expected the index"),
+    ({"labels": {"speed": NAN}}, r"label 'speed' is nan; expected a number"),
+    ({"labels": {"speed": float("-inf")}}, r"label 'speed' is -inf"),
+    ({"labels": {"speed": [1.0, NAN]}}, r"label 'speed' is \[1\.0, nan\]"),
+    ({"labels": {"speed": {"a": 1}}}, r"label 'speed' is \{'a': 1\}"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), NOTES)
+def test_notes_that_no_folder_writes_are_refused(broken: Path, change: dict, message: str) -> None:
+    shard = rewritten(broken, lambda name, note: (name, note | change))
+    with pytest.raises(ValueError, match=rf"{shard.name}: the shard is damaged after 0 of . clips \(.*{message}"):
+        list(read(broken))
+
+
+def test_a_list_of_numbers_is_a_label(broken: Path) -> None:
+    rewritten(broken, lambda name, note: (name, note | {"labels": {"speed": [1, 2.5]}}))
+    assert next(iter(read(broken))).labels == {"speed": [1, 2.5]}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../000000.json", "/000000.json", "a/000000.json", "a\\000000.json", "C:000000.json", ".json", "..", "0\n.x"],
+)
+def test_members_that_lie_elsewhere_are_refused(broken: Path, name: str) -> None:
+    shard = rewritten(broken, lambda _, note: (name, note))
+    with pytest.raises(ValueError, match=rf"{shard.name}: the shard is damaged after 0 .*member .* is no plain name"):
+        list(read(broken))
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE])
+def test_members_that_are_no_files_are_refused(broken: Path, kind: bytes) -> None:
+    shard = broken / "shard-000000.tar"
+    with tarfile.open(shard, "w") as tar:
+        member = tarfile.TarInfo("000000.mp4")
+        member.type, member.linkname = kind, "/etc/passwd"
+        tar.addfile(member)
+    set_size(broken, shard)
+    with pytest.raises(ValueError, match=r"member 000000\.mp4 is a link, a device, a folder or has holes"):
+        list(read(broken))
+
+
+def test_bombs_are_refused_before_they_unpack(broken: Path) -> None:
+    """A shard of a few bytes that would become gigabytes: compressed, sparse, or claimed."""
+    shard = broken / "shard-000000.tar"
+    good = shard.read_bytes()
+    for opener in (gzip.compress, bz2.compress, lzma.compress):
+        shard.write_bytes(opener(good))
+        set_size(broken, shard)
+        with pytest.raises(ValueError, match=r"shard-000000\.tar: the shard is damaged after 0"):
+            list(read(broken))
+    if shutil.which("tar"):
+        with open(broken / "000000.mp4", "wb") as file:
+            file.truncate(1 << 36)
+        subprocess.run(["tar", "--sparse", "-cf", shard.name, "000000.mp4"], cwd=broken, check=True)
+        (broken / "000000.mp4").unlink()
+        assert shard.stat().st_size < 100_000
+        set_size(broken, shard)
+        with pytest.raises(ValueError, match=r"shard-000000\.tar: the shard is damaged after 0.*000000\.mp4"):
+            list(read(broken))
+    member = tarfile.TarInfo("000000.mp4")
+    member.size = 1 << 40
+    shard.write_bytes(member.tobuf(tarfile.GNU_FORMAT) + bytes(10_240))
+    set_size(broken, shard)
+    with pytest.raises(ValueError, match=r"member 000000\.mp4 has 1099511627776 bytes in a shard of"):
+        list(read(broken))
+
+
+def test_a_note_of_brackets(broken: Path) -> None:
+    shard = broken / "shard-000000.tar"
+    with tarfile.open(shard, "w") as tar:
+        for name, data in {"000000.mp4": b"x", "000000.json": b"[" * 100_000}.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    set_size(broken, shard)
+    with pytest.raises(ValueError, match=r"shard-000000\.tar: the shard is damaged after 0"):
+        list(read(broken))
+
+
+def test_a_full_disk_leaves_nothing(films: VideoFolder, tmp_path: Path) -> None:
+    with small_disk(tmp_path, "100k") as disk:
+        with pytest.raises(OSError) as caught:
+            write_shards(films, disk / "out")
+        assert caught.value.errno == errno.ENOSPC
+        assert {path.name for path in disk.iterdir()} <= {".out.lock"}
+
+
 def test_a_file_that_cannot_be_decoded_is_named_with_its_shard(films: VideoFolder, out: Path) -> None:
     with pytest.raises(ValueError, match=r"shard-000000\.tar: 0 a\.b\.mp4: size"):  # noqa: SIM117
         with pytest.MonkeyPatch.context() as patch:
@@ -353,7 +498,7 @@ def test_killed_while_writing_then_completes(
             patch.setattr(*((Path, "write_text") if moment == "index" else (os, "replace")), die)
         child = forked(lambda: write_shards(films, out, max_mb=0.05))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-    assert not out.exists() and list((tmp_path / ".out.unfinished").glob("*.tar"))
+    assert not out.exists() and list(tmp_path.glob(".out.*.unfinished/shards/*.tar"))
     write_shards(films, out, max_mb=0.05)
     assert [clip.name for clip in read(out)] == films.names
     assert {path.name for path in tmp_path.iterdir()} <= {".out.lock", "out"}

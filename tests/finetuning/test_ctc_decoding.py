@@ -169,3 +169,78 @@ def test_the_beam_with_a_grammar_agrees_with_its_sentences():
 def test_errors_say_what_was_found(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def confident(steps: int, tokens: int, seed: int = 0) -> torch.Tensor:
+    """Outputs as sure as a trained network's."""
+    dice = torch.Generator().manual_seed(seed)
+    scores = torch.randn(steps, tokens, generator=dice)
+    scores[torch.arange(steps), torch.randint(tokens, (steps,), generator=dice)] += 14
+    return scores.log_softmax(-1)
+
+
+class Counting(Lexicon):
+    """All labellings are allowed, and each extension of a prefix is counted."""
+
+    def __init__(self, tokens: int) -> None:
+        super().__init__([dict.fromkeys(range(1, tokens), 0)], {0})
+        self.asked = 0
+
+    def step(self, state: frozenset[int], token: int) -> frozenset[int]:
+        self.asked += 1
+        return super().step(state, token)
+
+
+def test_cut_offs_make_the_cost_independent_of_the_vocabulary() -> None:
+    """Extensions are counted, not seconds."""
+    counts: dict[str, list[int]] = {"whole": [], "top": [], "prob": []}
+    for tokens in (50, 200, 800):
+        log_probs = confident(12, tokens)
+        for name, cut in (("whole", {}), ("top", {"cutoff_top_n": 5}), ("prob", {"cutoff_prob": 1e-3})):
+            lexicon = Counting(tokens)
+            best = prefix_beam_search(log_probs, width=4, lexicon=lexicon, **cut)[0][0]
+            assert best == prefix_beam_search(log_probs, width=4, **cut)[0][0]
+            counts[name].append(lexicon.asked)
+            whole = best if name == "whole" else whole  # noqa: F821
+            assert best == whole
+    assert counts["whole"][2] > 10 * counts["whole"][0]
+    for name in ("top", "prob"):
+        assert max(counts[name]) <= 4 * 5 * 12 and max(counts[name]) < 3 * min(counts[name])
+
+
+def test_without_a_lexicon_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mmlearn.finetuning import ctc_decoding
+
+    calls, add = [0], ctc_decoding._add
+    monkeypatch.setattr(ctc_decoding, "_add", lambda *logs: [calls.__setitem__(0, calls[0] + 1), add(*logs)][1])
+    needed = []
+    for tokens in (100, 1000):
+        calls[0] = 0
+        prefix_beam_search(confident(6, tokens), width=4, cutoff_top_n=8)
+        needed.append(calls[0])
+    assert needed[1] <= 1.2 * needed[0]
+
+
+def test_cut_offs_that_cut_nothing_change_nothing() -> None:
+    log_probs = torch.randn(5, 4, generator=torch.Generator().manual_seed(1)).log_softmax(-1)
+    whole = prefix_beam_search(log_probs, width=1000)
+    assert prefix_beam_search(log_probs, width=1000, cutoff_top_n=4, cutoff_prob=1e-12) == whole
+    assert prefix_beam_search(log_probs, width=1000, cutoff_top_n=3) == whole  # the blank is not among the n
+    lower = dict(prefix_beam_search(log_probs, width=1000, cutoff_top_n=1))
+    assert lower.keys() < dict(whole).keys()
+    assert all(score <= dict(whole)[labelling] + 1e-9 for labelling, score in lower.items())
+    best = (log_probs[:, 1:].argmax(1) + 1).tolist()  # by hand: paths of blanks, best tokens, and tokens that go on
+    paths: dict[tuple[int, ...], float] = {}
+    for path in itertools.product(range(4), repeat=5):
+        if all(now in (0, best[t]) or (t and now == path[t - 1]) for t, now in enumerate(path)):
+            labelling, share = tuple(collapse(path)), float(log_probs[range(5), path].double().sum().exp())
+            paths[labelling] = paths.get(labelling, 0.0) + share
+    assert paths.keys() == {labelling for labelling, score in lower.items() if score > -math.inf}
+    for labelling, share in paths.items():
+        assert math.exp(lower[labelling]) == pytest.approx(share, rel=1e-5)
+
+
+@pytest.mark.parametrize("cut", [{"cutoff_top_n": 0}, {"cutoff_prob": 1.0}, {"cutoff_prob": -0.1}])
+def test_cut_offs_out_of_range(cut: dict) -> None:
+    with pytest.raises(ValueError, match=r"cutoff_top_n is .*, cutoff_prob .*; expected at least 1, and a probability"):
+        prefix_beam_search(torch.zeros(1, 2), **cut)

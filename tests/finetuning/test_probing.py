@@ -68,6 +68,7 @@ def test_one_label_a_class_is_plain_logistic_regression_without_warnings() -> No
     (x, y), (test_x, test_y) = blobs(1, 4), blobs(100, 5)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "scipy.optimize", DeprecationWarning)  # scikit-learn 1.6 with SciPy 1.16
         found = linear_probe(x, y, test_x, test_y)
     mean, deviation = x.mean(dim=0), x.std(dim=0, correction=0)
     theirs = LogisticRegression().fit(((x - mean) / deviation).numpy(), y.numpy())

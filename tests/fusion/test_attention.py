@@ -94,6 +94,23 @@ def test_bottleneck_updates_are_averaged() -> None:
     assert torch.allclose(fusion(features), expected, atol=1e-5)
 
 
+def test_bottleneck_updates_are_averaged_where_it_can_be_seen() -> None:
+    """With two layers a layer norm undoes any factor; with three the second layer's residual path does not."""
+    torch.manual_seed(0)
+    fusion, features = BottleneckFusion(DIMS, dim=6, num_heads=2, depth=3), make_features("bottleneck")
+    results = {}
+    for way, share in {"mean": 1 / 3, "sum": 1.0}.items():
+        streams, _ = fusion.tokens(features)
+        shared = fusion.bottleneck.expand(5, -1, -1)
+        for layer in fusion.layers:
+            whole = {name: layer[name](torch.cat([streams[name], shared], dim=1)) for name in NAMES}
+            streams = {name: y[:, :-4] for name, y in whole.items()}
+            shared = share * sum(y[:, -4:] for y in whole.values())
+        results[way] = sum(fusion.norms[name](streams[name].mean(dim=1)) for name in NAMES) / 3
+    assert not torch.allclose(results["mean"], results["sum"], atol=1e-3)  # so this test can fail
+    assert torch.allclose(fusion(features), results["mean"], atol=1e-5)
+
+
 def test_no_weights_without_bottleneck() -> None:
     fusion = BottleneckFusion(DIMS, dim=6, num_heads=2, depth=2, fuse_from=2)
     with pytest.raises(ValueError, match="no layer has bottleneck tokens"):

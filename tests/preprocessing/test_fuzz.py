@@ -1,9 +1,11 @@
-"""Damaged files: small real ones with random bytes changed, given to every reader.
+"""Damaged files: small real ones with random bytes changed or cut, and splices of two, given to every reader.
 
-Allowed is a result that keeps its contract, or a ValueError that names the file, in a minute and in 2 GB of memory.
-Decoders are C code: they work in a process of their own, which dies in their place.
+Allowed is a ValueError that names the file, or a result that keeps its contract and agrees with a full decode (see
+`full_decode.py`), in a minute and in 2 GB of memory. Decoders are C code: they work in a process of their own, which
+dies in their place.
 
-`MMLEARN_FUZZ=5000 pytest tests/preprocessing/test_fuzz.py` tries 5,000 cases of each kind, and other ones every time.
+`MMLEARN_FUZZ=300 pytest -s tests/preprocessing/test_fuzz.py` tries 300 cases of each kind, and other ones every time,
+allows 5 s a case, and prints what came of them.
 """
 
 import faulthandler
@@ -13,9 +15,12 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +30,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.memory import peak_memory
+from tests.preprocessing.full_decode import Patched, compare_all, compare_picture, compare_shown, compare_sound
+from tests.preprocessing.splices import splices
 
 CASES = int(os.environ.get("MMLEARN_FUZZ", 0))
-LIMIT = 60  # seconds a case; a busy machine may be slow
+LIMIT = float(os.environ.get("MMLEARN_FUZZ_SECONDS", 5 if CASES else 60))  # a case; a busy machine may be slow
 MEMORY = 2.0  # gigabytes that one case may add to the most that was used so far
 NASTY = [bytes(4), b"\xff" * 4, b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x80\x00\x00\x00", b"\x00\x00\x00\x01",
          b'"', b"\n", b",", b";", b"null", b"-1", b"1e999", b"../", "\ufeff国".encode(), b"\xc3\x28"]  # fmt: skip
@@ -62,12 +69,23 @@ def check_video(source: Any) -> None:
     for frames, shown in (read_video(source, num_frames=3, size=(8, 8)), read_frames(source, [0.2, 0.0], size=(8, 8))):
         assert frames.dtype == np.uint8 and frames.shape == (len(shown), 8, 8, 3), frames.shape
         assert np.isfinite(shown).all() and (shown >= 0).all(), shown
+        compare_shown(source, np.array([0.2, 0.0]) if len(shown) == 2 else None, frames, shown)
 
 
 def check_audio(source: Any) -> None:
+    from mmlearn.containers import open_media, streams_of
     from mmlearn.preprocessing.audio import read_audio
 
     is_sound(read_audio(source))
+    with open_media(rewound(source)) as container:
+        rate = streams_of(container, "audio")[0].rate
+    compare_sound(source, read_audio(rewound(source), rate), rate)
+
+
+def rewound(source: Any) -> Any:
+    if hasattr(source, "seek"):
+        source.seek(0)
+    return source
 
 
 def is_sound(audio: np.ndarray) -> None:
@@ -87,12 +105,16 @@ def check_mp4(source: Any) -> None:
         assert media.audio.dtype == np.float32 and media.audio.ndim == 1 and np.isfinite(media.audio).all()
         assert media.sample_rate is not None and media.sample_rate > 0
     assert all(0 <= start <= end and isinstance(text, str) for start, end, text in media.subtitles), media.subtitles
+    compare_all(source, media)
 
 
 def check_clip(source: Any) -> None:
     from mmlearn.datasets import read_clip
 
-    is_clip(read_clip(source, num_frames=3, size=(8, 8)))
+    clip = read_clip(source, num_frames=3, size=(8, 8))
+    is_clip(clip)
+    if clip.video is not None and clip.times and "video" in clip.times:
+        compare_shown(source, None, clip.video, np.asarray(clip.times["video"]))
 
 
 def check_saved_clip(source: Any) -> None:
@@ -118,6 +140,7 @@ def check_image(source: Any) -> None:
 
     picture = read_image(source)
     assert picture.dtype in (np.uint8, np.uint16) and picture.size and picture.ndim in (2, 3), picture.shape
+    compare_picture(source.read_bytes(), picture)
 
 
 def check_table(path: Any) -> None:
@@ -177,28 +200,35 @@ TAKES_BYTES = {*MEDIA} - {"check_saved_clip"}
 
 
 def serve() -> None:
-    """Run one case a line of stdin, and answer each with one line."""
+    """Run one case a line of stdin, and answer each with one line; imports come before the first one."""
+    import mmlearn.datasets
+    import mmlearn.preprocessing.audio
+    import mmlearn.preprocessing.image
+    import mmlearn.preprocessing.video  # noqa: F401
+
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print goes elsewhere
     for line in sys.stdin:
-        reader, name, as_bytes = json.loads(line)
+        reader, name, as_bytes, limit = json.loads(line)
         source: Any = Path(name)
         if as_bytes:
             source = io.BytesIO(source.read_bytes())
             source.name = name
-        faulthandler.dump_traceback_later(LIMIT, exit=True)
-        before = peak_memory()
+        faulthandler.dump_traceback_later(limit, exit=True)
+        before, start = peak_memory(), time.monotonic()
         answer = outcome(READERS[reader], source, name)
         faulthandler.cancel_dump_traceback_later()
         if peak_memory() > before + MEMORY:
             answer = f"it took {peak_memory() - before:.1f} GB of memory ({answer})"
-        print(json.dumps(answer), file=answers, flush=True)
+        print(json.dumps([answer, time.monotonic() - start, peak_memory()]), file=answers, flush=True)
 
 
 def outcome(reader: Callable[[Any], None], source: Any, name: str) -> str:
-    """Return "read", "refused", or what is wrong."""
+    """Return "read", "patched" (it differs where the decoder patched damage), "refused", or what is wrong."""
     try:
         reader(source)
+    except Patched:
+        return "patched"
     except (ValueError, FileNotFoundError) as error:
         named = Path(name).name in str(error) or str(Path(name).parent) in str(error)
         return "refused" if named else f"the file is not named in this error:\n{traceback.format_exc()}"
@@ -321,8 +351,11 @@ KINDS = {
     "mpg": Kind("x.mpg", lambda path: remuxed(path, ("mpeg1video", "mp2")), MEDIA),
     "ts": Kind("x.ts", lambda path: remuxed(path, ("libx264", "aac")), MEDIA),
     "gif": Kind("x.gif", lambda path: remuxed(path, ("gif", "")), MEDIA),
+    "mov": Kind("x.mov", lambda path: remuxed(path, ("libx264", "aac")), MEDIA),
+    "vp9": Kind("x.webm", lambda path: remuxed(path, ("libvpx-vp9", "libopus"), 48_000), MEDIA),
     "wav": Kind("x.wav", lambda path: sound(path, "PCM_24"), ("check_audio", "check_clip"), 100),
     "ogg": Kind("x.ogg", lambda path: sound(path, "VORBIS"), ("check_audio", "check_clip")),
+    "aiff": Kind("x.aiff", lambda path: sound(path, "PCM_16"), ("check_audio", "check_clip")),
     "flac": Kind("x.flac", lambda path: sound(path, "PCM_16"), ("check_audio", "check_clip")),
     "mp3": Kind("x.mp3", lambda path: remuxed(path, ("", "libmp3lame")), ("check_audio", "check_clip")),
     "png": Kind("x.png", picture, ("check_image",), 100),
@@ -351,6 +384,24 @@ def changes(draw: st.DrawFn) -> Callable[[bytes], bytes]:
     return lambda data: damage(data, steps)
 
 
+SPLICED = [name for name in KINDS if name not in ("csv", "tar", "index", "vocabulary", "words")]
+
+
+def damages(name: str, folder: Path) -> Any:
+    """Draw a change of a file of this kind, or a splice with another real file."""
+    if name not in SPLICED:
+        return changes()
+    alike = [other for other in SPLICED if KINDS[other].readers == KINDS[name].readers]
+    return st.one_of(changes(), splices(lambda other: whole_file(other, folder), [*SPLICED, *alike, name]))
+
+
+@cache
+def whole_file(name: str, folder: Path) -> bytes:
+    place = folder / name
+    place.mkdir()
+    return KINDS[name].make(place / KINDS[name].file)
+
+
 def damage(data: bytes, steps: list[tuple[str, float, float, int, int]]) -> bytes:
     for kind, first, second, length, number in steps:
         size = len(data)
@@ -376,23 +427,29 @@ class Worker:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.log, self._process = folder, folder / "stderr", None
-        self.read = self.refused = 0
+        self.counts: dict[str, Counter[str]] = {}
+        self.slowest, self.memory = (0.0, ""), 0.0
 
-    def ask(self, reader: str, path: Path, as_bytes: bool) -> str:
+    def ask(self, reader: str, path: Path, as_bytes: bool, limit: float = LIMIT) -> str:
         if self._process is None:
             with open(self.log, "w") as log:
-                environment = os.environ | {"MMLEARN_HOME": str(self.folder / "home"), "TQDM_DISABLE": "1"}
+                environment = os.environ | {"MMLEARN_HOME": str(self.folder / "home"), "TQDM_DISABLE": "1",
+                                            "PYTHONPATH": str(Path(__file__).parents[2])}  # fmt: skip
                 command = [sys.executable, "-W", "ignore", __file__]
                 self._process: Any = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                                       stderr=log, env=environment, text=True)  # fmt: skip
-        self._process.stdin.write(json.dumps([reader, str(path), as_bytes]) + "\n")
+        self._process.stdin.write(json.dumps([reader, str(path), as_bytes, limit]) + "\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         if answer:
-            return str(json.loads(answer))
+            what, seconds, memory = json.loads(answer)
+            if limit == LIMIT:  # the first use of a reader also imports what it needs
+                self.slowest = max(self.slowest, (seconds, f"{reader}, {path.name}"))
+            self.memory = max(self.memory, memory)
+            return str(what)
         code = self._process.wait()
         self.close()
-        return f"the process ended with {code} (negative: a signal; 1: it took {LIMIT} s):\n{self.log.read_text()}"
+        return f"the process ended with {code} (negative: a signal; 1: it took {limit} s):\n{self.log.read_text()}"
 
     def close(self) -> None:
         if self._process is not None:
@@ -408,28 +465,38 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
     worker = Worker(tmp_path_factory.mktemp("worker"))
     yield worker
     worker.close()
+    if CASES:
+        print("\nkind        files   read  patched  refused")
+        for name, counts in [*worker.counts.items(), ("all", sum(worker.counts.values(), Counter()))]:
+            print(f"{name:10}{counts.total():7}{counts['read']:7}{counts['patched']:9}{counts['refused']:9}")
+        print(f"slowest {worker.slowest[0]:.2f} s ({worker.slowest[1]}); the process's peak {worker.memory:.2f} GB")
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_damaged_files_are_read_or_refused(name: str, worker: Worker, tmp_path: Path) -> None:
+    counts, wrong = worker.counts.setdefault(name, Counter()), list[str]()
     kind = KINDS[name]
     path = tmp_path / kind.file
     whole = kind.make(path)
     path.write_bytes(whole)
     for reader in kind.readers:  # what is whole can be read; a gif has no sound
-        assert worker.ask(reader, path, False) == ("refused" if (name, reader) == ("gif", "check_audio") else "read")
+        expected = "refused" if (name, reader) == ("gif", "check_audio") else "read"
+        assert worker.ask(reader, path, False, limit=120) == expected
 
     @settings(max_examples=CASES or kind.cases, derandomize=not CASES, database=None, deadline=None,
               phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck))  # fmt: skip
-    @given(changes(), st.sampled_from(kind.readers), st.booleans())
+    @given(damages(name, worker.folder), st.sampled_from(kind.readers), st.booleans())
     def check(change: Callable[[bytes], bytes], reader: str, as_bytes: bool) -> None:
         data = change(whole)
         path.write_bytes(data)
         answer = worker.ask(reader, path, as_bytes and reader in TAKES_BYTES)
-        if answer not in ("read", "refused"):
+        counts[answer if answer in ("read", "patched", "refused") else "wrong"] += 1
+        if answer not in ("read", "patched", "refused"):
             handle, kept = tempfile.mkstemp(prefix=f"{reader}-", suffix=path.suffix, dir=tempfile.gettempdir())
             with open(handle, "wb") as file:
                 file.write(data)
-            pytest.fail(f"{reader}({kept}): {answer}", pytrace=False)
+            wrong.append(f"{reader}({kept}): {answer}")
 
     check()
+    if wrong:
+        pytest.fail(f"{len(wrong)} faults\n" + "\n".join(wrong), pytrace=False)

@@ -26,7 +26,7 @@ from mmlearn.preprocessing.video import (
     uniform_times,
 )
 from tests.preprocessing.test_decoding import IRREGULAR, encode, pictures
-from tests.test_containers import TURNS, write_turned
+from tests.test_display import TURNS, write_turned
 
 
 @pytest.fixture(scope="module")

@@ -271,6 +271,20 @@ def test_the_scale_is_learned_and_kept_below_its_largest() -> None:
     assert float(criterion.log_scale.detach()) == 9.0  # evaluation changes nothing
 
 
+def test_a_scale_driven_beyond_its_largest_is_brought_back() -> None:
+    """Partners are nearest to each other, so one step as large as this drives the scale far beyond its largest."""
+    torch.manual_seed(0)
+    criterion, x = ContrastiveLoss(init_temperature=0.5, max_scale=60), torch.eye(4) + 0.5 * torch.rand(4, 4)
+    optimizer = torch.optim.SGD(criterion.parameters(), lr=20.0)
+    criterion({"a": x, "b": x}).backward()
+    optimizer.step()
+    assert float(criterion.scale.detach()) > 600  # so this test can fail
+    loss = criterion({"a": x, "b": x})
+    unit = x / x.norm(dim=1, keepdim=True)
+    assert float(criterion.scale.detach()) == pytest.approx(60)
+    assert loss.item() == pytest.approx(info_nce(unit, unit, 60.0).item())
+
+
 def test_errors_name_what_was_found() -> None:
     a = torch.randn(3, 4)
     with pytest.raises(ValueError, match=r"a is \(3, 4\) and b \(2, 4\)"):

@@ -172,7 +172,52 @@ def test_weights_that_do_not_fit_are_refused(tmp_path) -> None:
     with pytest.raises(ValueError, match=r"w\.safetensors do not fit Linear"):
         load_weights(nn.Linear(3, 2), path)
     path.write_bytes(path.read_bytes()[:20])
-    with pytest.raises(ValueError, match="no safetensors file"):
+    with pytest.raises(ValueError, match="not a safetensors file"):
         load_weights(nn.Linear(2, 2), path)
     with pytest.raises(FileNotFoundError, match="no weights at"):
         load_weights(nn.Linear(2, 2), tmp_path / "none.safetensors")
+
+
+def test_what_predict_returns_can_be_learned_from() -> None:
+    batch = Batch({"x": torch.randn(20, 4)}, {"x": torch.ones(20, dtype=torch.bool)})
+
+    class Net(nn.Linear):
+        def forward(self, batch: Batch) -> torch.Tensor:
+            return super().forward(batch.data["x"])
+
+    model = Net(4, 8)
+    for size in (7, 100):
+        features = predict(model, batch, batch_size=size)
+        assert not features.is_inference() and not features.requires_grad
+        nn.Linear(8, 2)(features).sum().backward()
+        features -= features.mean(dim=0)
+        assert features.requires_grad_().sum().backward() is None
+    kept = batch.data["x"].clone()
+
+    class Same(nn.Module):
+        def forward(self, batch: Batch) -> torch.Tensor:
+            return batch.data["x"]
+
+    predict(Same(), batch).zero_()  # shares no memory with the data
+    assert torch.equal(batch.data["x"], kept)
+
+
+def test_what_predict_cannot_join_is_named() -> None:
+    batch = Batch(
+        {"x": torch.ones(4, 3)}, {"x": torch.ones(4, dtype=torch.bool)}, {}, {"n": torch.tensor([2, 2, 3, 3])}
+    )
+
+    class Odd(nn.Module):
+        def __init__(self, as_dict: bool) -> None:
+            super().__init__()
+            self.as_dict = as_dict
+
+        def forward(self, batch: Batch) -> object:
+            return {"a": batch.data["x"], "b": 0} if self.as_dict else torch.ones(2, int(batch.labels["n"][0]), 5)
+
+    with pytest.raises(TypeError, match=r"the model returns a dict of \['a', 'b'\]; expected a tensor \(B, …\)"):
+        predict(Odd(True), batch)
+    with pytest.raises(ValueError, match=r"shapes \(B, …\) with \[\(2, 5\), \(3, 5\)\]; expected one shape"):
+        predict(Odd(False), batch, batch_size=2)
+    with pytest.raises(ValueError, match="no batch at all"):
+        predict(Odd(True), torch.utils.data.DataLoader(batch, 8, drop_last=True, collate_fn=lambda part: part))
