@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import re
 import shutil
 import sys
 from pathlib import Path
@@ -22,18 +21,12 @@ from sphinx.util.docutils import SphinxDirective
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
+from tools.colab import RECORD, run_on_colab
+from tools.header import minutes_to_read
 from tools.repository import repository
 from tools.source import find_source
 
 BOOK = "book/en"
-WORDS_PER_MINUTE = 200
-
-
-def minutes_to_read(text: str) -> int:
-    """Reading time of a chapter's source in minutes, at least 1: English words, and Chinese characters as half a word."""
-    text = re.sub(r"\A---.*?\n---\n", "", text, flags=re.DOTALL)
-    words = len(re.findall(r"[A-Za-z0-9_]+(?:['’-][A-Za-z]+)*", text)) + len(re.findall(r"[\u4e00-\u9fff]", text)) / 2
-    return max(1, round(words / WORDS_PER_MINUTE))
 
 
 def execution(doc: str, root: Path = ROOT) -> dict[str, Any]:
@@ -79,6 +72,7 @@ class AtAGlance(MarkdownDirective):
         rows = [
             f"Reading: {minutes_to_read(text)} min",
             f"Running: {cpu}",
+            f"Colab: {self.colab(doc)}",
             f"GPU: {gpu}",
             f"Before this: {before or 'nothing'}",
         ]
@@ -91,6 +85,14 @@ class AtAGlance(MarkdownDirective):
         return self.markdown(
             ["::::{admonition} At a glance", ":class: at-a-glance", "", *[f"- {r}" for r in rows], "::::"]
         )
+
+    def colab(self, doc: str) -> str:
+        """When the notebook last ran with Colab's packages, from tools/lanes.json; no claim where it failed or did not run."""
+        self.depends_on(ROOT / RECORD)
+        run = run_on_colab(doc, ROOT)
+        if run is None:
+            return "not tested yet"
+        return f"runs there: tested on {run['date']} with the packages that Colab had on {run['colab']}"
 
     def gpu_seconds(self, doc: str) -> str:
         """Seconds on a GPU from benchmarks/results/chapters_gpu.json ({"start/setup": {"seconds": 3, "device": "…"}})."""
