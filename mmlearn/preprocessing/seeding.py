@@ -9,9 +9,12 @@ Chapter: preprocessing/batching.
 import functools
 import os
 import random
+import sys
+import sysconfig
 import types
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +25,7 @@ Generator = np.random.Generator | np.random.RandomState | torch.Generator | rand
 _MOST = 1000  # entries of a list or a dictionary that are looked at
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), np.ndarray, np.generic, torch.Tensor, torch.dtype,
           types.ModuleType)  # fmt: skip
-_FOREIGN = ("torch", "numpy", "builtins")  # packages whose functions use no generator that a user holds
+_INSTALLED = [Path(sysconfig.get_path(kind)) for kind in ("stdlib", "purelib", "platlib")]
 
 
 def generators_in(*roots: Any) -> list[Generator]:
@@ -30,8 +33,9 @@ def generators_in(*roots: Any) -> list[Generator]:
 
     Looked at are attributes (of objects, their classes, modules of `torch.nn`), lists, tuples, dictionaries,
     `functools.partial`s, bound methods, closures, default arguments, and the global variables that a function names.
-    Python's, NumPy's and PyTorch's own global generators are left out. Of a list or a dictionary the first thousand
-    entries are looked at.
+    Python's, NumPy's and PyTorch's own global generators are left out, and so are the global variables and the class
+    attributes of installed packages: `tempfile` has a generator, too, and nobody wants it seeded. Of a list or a
+    dictionary the first thousand entries are looked at.
 
     Args:
         roots: Transforms, data sets, or whatever holds them.
@@ -125,7 +129,7 @@ def _held_by(thing: Any) -> Iterator[Any]:
     elif isinstance(thing, types.FunctionType):
         yield from _of_function(thing)
     elif isinstance(thing, type):
-        if thing.__module__.split(".")[0] not in _FOREIGN:
+        if not _is_installed(thing.__module__):
             yield from [value for value in vars(thing).values() if not isinstance(value, type)]
     else:
         for name in ("__self__", "__func__", "__wrapped__"):  # of bound methods, and of what wraps a function
@@ -143,13 +147,26 @@ def _of_function(function: types.FunctionType) -> Iterator[Any]:
     for cell in function.__closure__ or ():
         with suppress(ValueError):  # not filled yet
             yield cell.cell_contents
-    if function.__module__ and function.__module__.split(".")[0] in _FOREIGN:
+    if _is_installed(function.__module__):
         return
     codes = [function.__code__]
     while codes:  # functions within it, too
         code = codes.pop(0)
         yield from [function.__globals__[name] for name in code.co_names if name in function.__globals__]
         codes += [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
+
+
+def _is_installed(module: str | None) -> bool:
+    """Whether a module belongs to Python or to an installed package, as this one does wherever it lies."""
+    return module is not None and _is_installed_package(module.split(".")[0])
+
+
+@functools.cache
+def _is_installed_package(name: str) -> bool:
+    if name == "mmlearn" or name in sys.stdlib_module_names:
+        return True
+    file = getattr(sys.modules.get(name), "__file__", None)  # a notebook, and what it defines, has none
+    return file is not None and any(Path(file).is_relative_to(place) for place in _INSTALLED)
 
 
 def _is_global(generator: Any) -> bool:
