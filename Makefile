@@ -107,7 +107,7 @@ repository: $(STAMP) ## make repository URL=https://github.com/OWNER/NAME: chang
 	@$(PY) -m tools.notebooks
 
 # All notebooks and the unit tests with other packages than the pinned ones; 6 GB and half an hour each, in _build/lanes.
-# CHAPTERS="start/setup …" runs these alone; LANE_PYTHON=… picks the interpreter.
+# CHAPTERS="start/setup … tests" runs these alone; LANE_PYTHON=… picks the interpreter.
 LANE = @$(PYTHON) -m tools.lanes $(if $(LANE_PYTHON),--python $(LANE_PYTHON)) $(if $(FOLDER),--folder "$(FOLDER)")
 
 newest: ## everything with the newest Python here and the newest packages that pyproject.toml allows

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torchvision.ops import box_iou
 
 from benchmarks.report import begin, save, spread
 from mmlearn import media
@@ -94,8 +95,9 @@ def compare(ours: list[list[Face]], other: list[list[Face]]) -> dict[str, Any]:
     for mine, yours in zip(ours, other, strict=True):
         for face in mine:
             if yours:
-                best = max(yours, key=lambda f, face=face: overlap(face.box, f.box))
-                rows.append((overlap(face.box, best.box), np.abs(face.box - best.box).max(),
+                iou = box_iou(torch.from_numpy(face.box)[None], torch.from_numpy(np.stack([f.box for f in yours])))[0]
+                best = yours[int(iou.argmax())]
+                rows.append((float(iou.max()), np.abs(face.box - best.box).max(),
                              np.abs(face.landmarks - best.landmarks).max()))  # fmt: skip
     found = {
         "frames": len(ours),
@@ -109,12 +111,6 @@ def compare(ours: list[list[Face]], other: list[list[Face]]) -> dict[str, Any]:
         found["equal_to_a_hundredth_pixel"] = float(((box < 0.01) & (points < 0.01)).mean())
         found["pixels_apart"] = {"box": float(box.max()), "landmarks": float(points.max())}
     return found
-
-
-def overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """Return intersection over union of two boxes."""
-    shared = np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0).prod()
-    return float(shared / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - shared))
 
 
 def speed(calls: dict[str, Callable[[], Any]], frames: int) -> dict[str, Any]:

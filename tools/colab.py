@@ -100,7 +100,8 @@ def joined(name: str, result: dict[str, Any], root: Path = ROOT) -> bool:
     old = json.loads(path.read_text(encoding="utf8")).get(name) if path.exists() else None
     if old is None or any(old.get(key) != result.get(key) for key in ("python", "system", "versions", "colab")):
         return False
-    record(name, old | {"notebooks": old["notebooks"] | result["notebooks"]}, root)
+    tests = {"tests": result["tests"]} if "tests" in result else {}
+    record(name, old | {"notebooks": old["notebooks"] | result["notebooks"]} | tests, root)
     return True
 
 

@@ -3,11 +3,12 @@
 python -m tools.lanes colab                # Colab's Python and published versions: the newest tools/colab-DATE.txt
 python -m tools.lanes newest               # the newest release of everything that pyproject.toml allows
 python -m tools.lanes lowest start/dataset # the lowest (its direct dependencies), here with one notebook only
+python -m tools.lanes colab tests          # the unit tests alone
 
 The notebooks run as a reader on Colab gets them: unchanged, but that the install cell takes the course from this
 checkout. A lane that ran all of them is recorded in tools/lanes.json, from which each page shows when it last ran on
-Colab; a run of some of them, with the same packages, replaces their rows there. Needs Python ≥ 3.11 and nothing else;
-uv is installed beside the environment where there is none. About 6 GB.
+Colab; a run of some of them (or of the tests), with the same packages, replaces their rows there. Needs Python ≥ 3.11
+and nothing else; uv is installed beside the environment where there is none. About 6 GB.
 """
 
 from __future__ import annotations
@@ -210,7 +211,7 @@ def run_notebooks(lane: Lane, docs: list[str]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("lane", choices=LANES)
-    parser.add_argument("chapters", nargs="*", help='e.g. "start/setup"; all by default, and the unit tests')
+    parser.add_argument("chapters", nargs="*", help='e.g. "start/setup", "tests"; all by default')
     parser.add_argument("--folder", type=Path, help="emptied first; _build/lanes/LANE by default")
     parser.add_argument("--python", help='e.g. "3.14" or a path; by default the lane\'s own')
     args = parser.parse_args()
@@ -220,14 +221,17 @@ def main() -> None:
     print(
         f"{args.lane}: {', '.join(f'{name} {version}' for name, version in lane.versions().items() if name in SHOWN)}"
     )
-    result = run_notebooks(lane, args.chapters or docs)
+    result = run_notebooks(lane, [doc for doc in args.chapters if doc != "tests"] if args.chapters else docs)
     failed = [doc for doc, run in result["notebooks"].items() if not run["ok"]]
+    if not args.chapters:
+        record(args.lane, result)  # already now: the tests take longer than the notebooks
+    if not args.chapters or "tests" in args.chapters:
+        result["tests"] = lane.test() | {key: result[key] for key in ("date", "commit") if key in result}
+        failed += [] if result["tests"]["ok"] else ["unit tests"]
     if args.chapters and joined(args.lane, result):
         print(f"{args.lane}: rows replaced in {RECORD}")
     elif not args.chapters:
-        record(args.lane, result)  # already now: the tests take longer than the notebooks
-        record(args.lane, result | {"tests": (tests := lane.test())})
-        failed += [] if tests["ok"] else ["unit tests"]
+        record(args.lane, result)
         print(f"{args.lane}: recorded in {RECORD}; commit it after `make notebooks`, and the pages show it")
     if failed:
         sys.exit(f"{args.lane}: failed: {', '.join(failed)}")

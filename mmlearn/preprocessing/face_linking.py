@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy.optimize import linear_sum_assignment
+from torchvision.ops import box_iou
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,8 @@ def link_faces(faces: Sequence[Sequence[Face]], times: np.ndarray, least: float 
             continue
         new = list(range(len(some)))
         if tracks:
-            overlap = _overlap(
-                np.stack([_expected(track, times, k) for track in tracks]), np.stack([f.box for f in some])
-            )
+            expected = np.stack([_expected(track, times, k) for track in tracks])
+            overlap = box_iou(torch.from_numpy(expected), torch.from_numpy(np.stack([f.box for f in some]))).numpy()
             for row, column in zip(*linear_sum_assignment(-overlap * (overlap >= least)), strict=True):
                 if overlap[row, column] >= least:
                     tracks[row][k] = some[column]
@@ -56,14 +57,6 @@ def _expected(track: dict[int, Face], times: np.ndarray, k: int, memory: float =
         return box
     speed = (box - track[before[0]].box) / (times[last] - times[before[0]])
     return box + speed.reshape(2, 2).mean(axis=0)[[0, 1, 0, 1]] * min(times[k] - times[last], memory)
-
-
-def _overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return intersection over union of boxes (N, 4) and (M, 4): (N, M)."""
-    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = np.maximum(high - low, 0).prod(axis=2)
-    areas = [np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(axis=1) for boxes in (a, b)]
-    return shared / np.maximum(areas[0][:, None] + areas[1][None] - shared, 1e-9)
 
 
 def area_of(face: Face) -> float:

@@ -293,6 +293,11 @@ def test_a_run_of_some_replaces_their_rows_if_the_packages_are_the_same(tmp_path
     assert joined("colab", again | {"python": "3.13.0"}, tmp_path)
     assert run_on_colab("start/two", tmp_path)["date"] == "2030-01-05"
     assert run_on_colab("start/one", tmp_path)["date"] == "2030-01-02"
+    tests = {"ok": True, "passed": 3, "date": "2030-01-06"}
+    assert joined("colab", lane() | {"python": "3.13.0", "tests": tests}, tmp_path)  # "make colab-test CHAPTERS=tests"
+    assert joined("colab", again | {"python": "3.13.0"}, tmp_path)
+    kept = json.loads((tmp_path / "tools" / "lanes.json").read_text())["colab"]
+    assert kept["tests"] == tests and set(kept["notebooks"]) == {"start/one", "start/two"}
 
 
 @pytest.mark.slow
@@ -351,4 +356,10 @@ def test_a_failed_lane_is_recorded_and_fails_the_command(
     with pytest.raises(SystemExit, match="newest: failed: start/two"):
         lanes.main()
     assert not kept  # a part of a lane is no record
+    monkeypatch.setattr(lanes, "run_notebooks", lambda lane, docs: {"notebooks": {doc: {"ok": False} for doc in docs}})
+    monkeypatch.setattr(lanes, "joined", lambda name, result: not kept.update({name: result}))
+    monkeypatch.setattr(sys, "argv", ["lanes", "newest", "tests", "--folder", str(tmp_path)])
+    with pytest.raises(SystemExit, match=r"newest: failed: unit tests$"):
+        lanes.main()
+    assert kept["newest"] == {"notebooks": {}, "tests": counts}
     assert shutil.which("git")
