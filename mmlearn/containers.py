@@ -12,10 +12,12 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, BinaryIO
 
 import av
+import numpy as np
 
 from mmlearn.sound_headers import repaired
 
 Source = str | os.PathLike[str] | BinaryIO  # a path, or an open binary file such as io.BytesIO
+_SAMPLES = {"u8": np.uint8, "s16": np.int16, "s32": np.int32, "s64": np.int64, "flt": np.float32, "dbl": np.float64}
 _NOT_MEDIA = {"tty", "concat", "hls", "dash"}  # text as a terminal shows it; lists of other files
 
 
@@ -199,3 +201,39 @@ def _size_of(file: str | BinaryIO) -> int:
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     return size
+
+
+def samples_of(frame: Any) -> np.ndarray:
+    """Return a decoded block of sound as float64 (C, S) in [-1, 1], whatever its format."""
+    if frame.format.is_planar and frame.layout.nb_channels >= 8:  # PyAV 18 reads a ninth plane behind them, 19 refuses
+        frame = _interleaved(frame)
+    planar, channels = frame.format.is_planar, frame.layout.nb_channels
+    kind = np.dtype(_SAMPLES[frame.format.name.removesuffix("p")])
+    planes = [np.frombuffer(plane, kind) for plane in frame.planes[: channels if planar else 1]]
+    if planar:
+        samples = np.stack([plane[: frame.samples] for plane in planes])  # (C, S)
+    else:
+        samples = planes[0][: frame.samples * channels].reshape(-1, channels).T  # interleaved → (C, S)
+    block = samples.astype(np.float64)
+    if kind.kind in "iu":
+        full = 2.0 ** (8 * kind.itemsize - 1)
+        block = block / full - (kind.kind == "u")  # 8-bit sound is unsigned: 128 is zero
+    return block
+
+
+def _interleaved(frame: Any) -> Any:
+    """Return a planar block with its channels in one plane.
+
+    `av.AudioResampler` would do it with a graph whose threads live on until the garbage collector finds it. In a worker
+    that is forked meanwhile the threads are gone, and its collector waits for them for ever.
+    """
+    graph = av.filter.Graph()
+    if hasattr(graph, "threads"):  # from PyAV 18 on
+        graph.threads = 1
+    source = graph.add_abuffer(
+        sample_rate=frame.sample_rate, format=frame.format.name, layout=frame.layout.name, time_base=frame.time_base
+    )
+    packed = graph.add("aformat", f"sample_fmts={frame.format.packed.name}")
+    graph.link_nodes(source, packed, graph.add("abuffersink")).configure()
+    graph.push(frame)
+    return graph.pull()

@@ -22,6 +22,7 @@ from mmlearn.containers import (
     metadata_of,
     name_of,
     open_media,
+    samples_of,
     streams_of,
     subtitle_of,
 )
@@ -265,16 +266,13 @@ class _Sound:
         self.stream, self.mixdown, self.budget = stream, Mixdown("mean", name), budget
         self.start, self.rate = 0.0, stream.rate
         self.samples = Pile(budget, "samples of sound", "read a part with read_audio(start=…, end=…)", (), np.float32)
-        self.to_float = av.AudioResampler(format="flt")  # interleaved: PyAV 18 reads planes of eight channels wrongly
 
     def add(self, packet: Any) -> None:
         """Decode one packet."""
         for frame in packet.decode():
             if not len(self.samples):
                 self.start, self.rate = frame.time or 0.0, frame.sample_rate
-            for block in self.to_float.resample(frame):
-                channels = block.to_ndarray().reshape(-1, block.layout.nb_channels).T  # (C, S')
-                self.samples.append(self.mixdown.block(channels))
+            self.samples.append(self.mixdown.block(samples_of(frame).astype(np.float32)))  # (C, S') → (S',)
 
     def result(self, name: str, zero: float | None, declared: int | None) -> tuple[np.ndarray, int]:
         """Return samples (S,), from the first picture's time on, and their rate.

@@ -1,5 +1,6 @@
 """mmlearn.containers: what cannot be opened says why; a player's choice of streams; pictures upright."""
 
+import gc
 import io
 import os
 from pathlib import Path
@@ -7,11 +8,15 @@ from typing import ClassVar
 
 import av
 import numpy as np
+import psutil
 import pytest
+import torch
 from av.stream import Disposition
 
 from mmlearn.containers import metadata_of, name_of, open_media, streams_of
 from mmlearn.media import read_mp4, write_mp4
+from mmlearn.preprocessing.audio import read_audio
+from mmlearn.preprocessing.video import probe, read_video
 
 VIDEO = np.random.default_rng(0).integers(0, 256, (3, 12, 16, 3), np.uint8).repeat(4, 1).repeat(4, 2)  # (3, 48, 64, 3)
 
@@ -160,3 +165,41 @@ def test_lone_surrogates_in_titles_become_replacement_characters() -> None:
         metadata: ClassVar = {"title": "caf\udce9", "artist": "李"}
 
     assert metadata_of(Container()) == {"title": "caf\ufffd", "artist": "李"}
+
+
+def test_readers_leave_no_thread_behind(tmp_path: Path) -> None:
+    """What waits for the garbage collector with threads of its own would stop a worker that is forked meanwhile."""
+    size = (3, 480, 848, 3)  # large enough to be decoded by several threads
+    write_mp4(
+        tmp_path / "a.mp4", video=np.zeros(size, np.uint8), fps=25, audio=np.zeros(4_000, np.float32), sample_rate=8_000
+    )
+    with av.open(str(tmp_path / "eight.m4a"), "w") as container:  # planes of eight channels take a way of their own
+        stream = container.add_stream("aac", rate=8_000, layout="7.1")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 8 * 4_000), np.float32), format="flt", layout="7.1")
+        frame.sample_rate = 8_000
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    with av.open(str(tmp_path / "eight.m4a")) as container:
+        frame = next(container.decode(audio=0))
+        assert frame.layout.nb_channels == 8 and frame.format.is_planar
+    del frame, stream
+
+    def read() -> int:
+        probe(tmp_path / "a.mp4")
+        read_video(tmp_path / "a.mp4")
+        read_mp4(tmp_path / "a.mp4")
+        read_audio(tmp_path / "a.mp4")
+        read_audio(tmp_path / "eight.m4a")
+        write_mp4(tmp_path / "b.mp4", video=np.zeros(size, np.uint8), fps=25)
+        return psutil.Process().num_threads()
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    first = read()
+    gc.collect()
+    gc.disable()
+    try:
+        assert [read() for _ in range(3)] == [psutil.Process().num_threads()] * 3
+        assert psutil.Process().num_threads() <= first
+    finally:
+        gc.enable()
+        torch.set_num_threads(threads)

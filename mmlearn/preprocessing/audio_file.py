@@ -10,10 +10,9 @@ from itertools import chain
 from math import ceil, gcd, inf
 from typing import Any
 
-import av
 import numpy as np
 
-from mmlearn.containers import Source, name_of, open_media, streams_of
+from mmlearn.containers import Source, name_of, open_media, samples_of, streams_of
 from mmlearn.memory import Budget
 from mmlearn.preprocessing.waveform import check_audio, resample
 from mmlearn.sound_headers import Samples, find_samples
@@ -24,7 +23,6 @@ _MP4 = "mov,mp4,m4a,3gp,3g2,mj2"  # FFmpeg's name for the family
 _SEEKABLE = {_MP4, "matroska,webm", "wav", "w64", "aiff", "flac", "ogg"}
 _LEAD = 0.5  # seconds decoded before the part asked for: a compressed block leans on those before it
 _GAP = 0.05  # seconds that timestamps may stray before they count as a gap
-_TYPES = {"u8": np.uint8, "s16": np.int16, "s32": np.int32, "s64": np.int64, "flt": np.float32, "dbl": np.float64}
 _RATES = (1_000, 1_000_000)  # samples a second that a sound can have
 _MOST_SILENCE = 1800.0  # seconds in gaps; with more, the clock is damaged
 
@@ -173,27 +171,9 @@ def _blocks(mixdown: Mixdown, frames: Iterable[Any], rate: int, zero: float) -> 
         if silent > _MOST_SILENCE * rate:
             raise ValueError(f"{name}: gaps of {silent / rate:.0f} s in the sound; the file seems damaged")
         names = [channel.name for channel in frame.layout.channels]
-        block = mixdown.block(_samples(frame), names).astype(np.float32)
+        block = mixdown.block(samples_of(frame), names).astype(np.float32)
         yield at, block
         after = at + block.shape[-1]
-
-
-def _samples(frame: Any) -> np.ndarray:
-    """Return a decoded block as float64 (C, S')."""
-    if frame.format.is_planar and frame.layout.nb_channels >= 8:  # PyAV 18 reads a ninth plane behind them, 19 refuses
-        (frame,) = av.AudioResampler(format=frame.format.packed.name).resample(frame)
-    planar, channels = frame.format.is_planar, frame.layout.nb_channels
-    kind = np.dtype(_TYPES[frame.format.name.removesuffix("p")])
-    planes = [np.frombuffer(plane, kind) for plane in frame.planes[: channels if planar else 1]]
-    if planar:
-        samples = np.stack([plane[: frame.samples] for plane in planes])  # (C, S')
-    else:
-        samples = planes[0][: frame.samples * channels].reshape(-1, channels).T  # interleaved → (C, S')
-    block = samples.astype(np.float64)
-    if kind.kind in "iu":
-        full = 2.0 ** (8 * kind.itemsize - 1)
-        block = block / full - (kind.kind == "u")  # 8-bit sound is unsigned: 128 is zero
-    return block
 
 
 def _begin(stream: Any) -> float:
