@@ -18,7 +18,7 @@ import mmlearn
 from benchmarks.report import begin, measure, save
 from mmlearn.datasets import HanziClips
 from mmlearn.preprocessing import image
-from mmlearn.preprocessing.augmentation import Augment, Draw
+from mmlearn.preprocessing.image import Augment, Draw
 
 CLIPS, FRAMES, SIDE, SIZE = 64, 16, 128, 112
 LIGHT = {"flip": 0.5, "brightness": 0.4, "contrast": 0.4, "saturation": 0.4}

@@ -22,15 +22,18 @@ from torch import Tensor, nn
 import mmlearn
 from benchmarks.report import UNFINISHED, begin, keep, save, spread
 from mmlearn import Batch, collate, fit
-from mmlearn.datasets import HanziClips, grammar
-from mmlearn.finetuning.probing import few_labels, linear_probe
-from mmlearn.nn import AudioEncoder, TextEncoder, VideoEncoder
+from mmlearn.datasets import HanziClips
+from mmlearn.datasets.hanzi import grammar
+from mmlearn.encoders import AudioEncoder, TextEncoder, VideoEncoder
+from mmlearn.finetuning.classification import few_labels, linear_probe
 from mmlearn.preprocessing.audio import LogMel
 from mmlearn.preprocessing.text import Vocabulary
 from mmlearn.preprocessing.video import to_tensor
-from mmlearn.pretraining.contrastive import ContrastiveLoss, SigmoidLoss
-from mmlearn.pretraining.contrastive_model import Contrastive, ContrastiveModel
-from mmlearn.pretraining.retrieval import (
+from mmlearn.pretraining.contrastive import (
+    Contrastive,
+    ContrastiveLoss,
+    ContrastiveModel,
+    SigmoidLoss,
     alignment,
     modality_gap,
     ranks,

@@ -13,9 +13,9 @@ import mmlearn
 from benchmarks.report import begin, save, spread
 from mmlearn import Batch, MultimodalModel, collate, fit, predict
 from mmlearn.datasets import HanziClips
+from mmlearn.encoders import AudioEncoder
 from mmlearn.finetuning import Classification
 from mmlearn.fusion import ConcatFusion
-from mmlearn.nn import AudioEncoder
 from mmlearn.preprocessing.audio import LogMel, spectral_gate, wiener
 from mmlearn.runtime import quiet
 

@@ -25,10 +25,8 @@ from torchvision.ops import box_iou
 from benchmarks.report import begin, save, spread
 from mmlearn import media
 from mmlearn.datasets import fetch_film
-from mmlearn.datasets.grid_corpus import MOUTH_S1, find_clips
-from mmlearn.preprocessing.face_linking import Face
-from mmlearn.preprocessing.faces import find_faces, track_face
-from mmlearn.preprocessing.mtcnn import load_networks
+from mmlearn.datasets.grid.corpus import MOUTH_S1, find_clips
+from mmlearn.preprocessing.faces import Face, find_faces, load_networks, track_face
 from mmlearn.preprocessing.video import read_video
 
 CLIPS, EVERY, TURNS = 20, 50, 3  # clips, every 50th by name; turns for speed

@@ -28,8 +28,8 @@ from benchmarks.first_model import NAMES, accuracy, hide_some
 from benchmarks.report import begin, measure, save, spread
 from mmlearn import Batch, collate, fit, fusion, predict
 from mmlearn.datasets import HanziClips
+from mmlearn.encoders import AudioEncoder, TextEncoder, VideoEncoder
 from mmlearn.finetuning import Classification
-from mmlearn.nn import AudioEncoder, TextEncoder, VideoEncoder
 from mmlearn.preprocessing.audio import LogMel
 from mmlearn.preprocessing.text import Vocabulary
 from mmlearn.preprocessing.video import to_tensor

@@ -19,15 +19,23 @@ from torch import Tensor, nn
 import mmlearn
 from benchmarks.report import RESULTS, begin, save, spread
 from mmlearn import Batch, collate, fit, predict
-from mmlearn.datasets import HanziClips, grammar
-from mmlearn.datasets.characters import characters
+from mmlearn.datasets import HanziClips
+from mmlearn.datasets.hanzi import grammar
+from mmlearn.datasets.hanzi.characters import characters
+from mmlearn.encoders import AudioEncoder, TextEncoder
 from mmlearn.finetuning import Classification
-from mmlearn.nn import AudioEncoder, TextEncoder
 from mmlearn.preprocessing.text import Vocabulary
-from mmlearn.pretraining.convolutional import ConvEncoder
-from mmlearn.pretraining.gan import train_gan
-from mmlearn.pretraining.gan_networks import ConditionalGenerator, ProjectionDiscriminator, normalise_spectrally
-from mmlearn.pretraining.generation_metrics import frechet_distance, modes_covered, precision_recall, reader_accuracy
+from mmlearn.pretraining.autoencoder import ConvEncoder
+from mmlearn.pretraining.gan import (
+    ConditionalGenerator,
+    ProjectionDiscriminator,
+    frechet_distance,
+    modes_covered,
+    normalise_spectrally,
+    precision_recall,
+    reader_accuracy,
+    train_gan,
+)
 
 SEEDS = [0, 1, 2]
 ALPHABET = "".join(grammar.THINGS)  # twelve characters

@@ -52,7 +52,7 @@ from benchmarks.gpu_models import (
     videomae,
 )
 from benchmarks.report import RESULTS
-from mmlearn.nn import Transformer
+from mmlearn.encoders import Transformer
 from mmlearn.preprocessing.audio import LogMel
 from mmlearn.pretraining.contrastive import info_nce
 

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 import mmlearn
 from mmlearn import Batch
-from mmlearn.nn import VideoTransformer
-from mmlearn.pretraining.masked import MaskedAutoencoder, MaskedPrediction
-from mmlearn.pretraining.masking import Split, tube_masking
+from mmlearn.encoders import VideoTransformer
+from mmlearn.pretraining.masked import MaskedAutoencoder, MaskedPrediction, Split, tube_masking
 
 FULL: dict[str, Any] = {
     "shape": (16, 224, 224),

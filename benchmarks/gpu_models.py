@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import mmlearn
-from mmlearn.nn import ImageTransformer, TextTransformer
+from mmlearn.encoders import ImageTransformer, TextTransformer
 from mmlearn.pretraining.contrastive import ContrastiveLoss
 
 

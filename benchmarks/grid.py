@@ -21,8 +21,9 @@ from benchmarks.first_model import accuracy, assemble, hide_some
 from benchmarks.report import begin, save, spread
 from mmlearn import Batch, Clip, MultimodalModel, collate, fit
 from mmlearn.datasets import Grid
+from mmlearn.encoders import AudioEncoder, VideoEncoder
 from mmlearn.finetuning import Classification
-from mmlearn.nn import AudioEncoder, OrderedPool, VideoEncoder
+from mmlearn.nn import OrderedPool
 from mmlearn.preprocessing.audio import LogMel
 from mmlearn.preprocessing.video import to_motion
 

@@ -27,10 +27,11 @@ import mmlearn
 from benchmarks.grid import SIZE, load
 from benchmarks.report import begin, save, spread
 from mmlearn import Batch, Clip, MultimodalModel, collate, fit, predict
-from mmlearn.datasets.grid_corpus import FPS
+from mmlearn.datasets.grid.corpus import FPS
+from mmlearn.encoders import AudioEncoder, VideoEncoder
 from mmlearn.finetuning import Regression, Scaling
 from mmlearn.fusion import ConcatFusion
-from mmlearn.nn import AudioEncoder, OrderedPool, VideoEncoder
+from mmlearn.nn import OrderedPool
 from mmlearn.preprocessing.audio import LogMel
 from mmlearn.preprocessing.video import to_motion
 

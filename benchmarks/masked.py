@@ -30,19 +30,20 @@ from benchmarks.report import UNFINISHED, begin, keep, save, spread
 from mmlearn import Batch, collate, fit, predict
 from mmlearn.clip import Clip
 from mmlearn.datasets import HanziClips
+from mmlearn.encoders import AudioEncoder, AudioTransformer, TextTransformer, VideoTransformer, xavier
 from mmlearn.finetuning import Classification
-from mmlearn.finetuning.probing import few_labels, linear_probe
-from mmlearn.nn import AudioEncoder, AudioTransformer, PatchEmbedding, TextTransformer, TokenEmbedding, VideoTransformer
-from mmlearn.nn.transformer import xavier
+from mmlearn.finetuning.classification import few_labels, linear_probe
+from mmlearn.nn import PatchEmbedding, TokenEmbedding
 from mmlearn.preprocessing.audio import LogMel
 from mmlearn.preprocessing.text import Segmenter, Vocabulary
 from mmlearn.preprocessing.video import to_tensor
-from mmlearn.pretraining.masked import MaskedAutoencoder, MaskedPrediction
-from mmlearn.pretraining.masked_joint import JointMaskedAutoencoder
-from mmlearn.pretraining.masked_language import MaskedLanguageModel
-from mmlearn.pretraining.masked_patches import Targets
-from mmlearn.pretraining.masking import (
+from mmlearn.pretraining.masked import (
+    JointMaskedAutoencoder,
+    MaskedAutoencoder,
+    MaskedLanguageModel,
+    MaskedPrediction,
     Masking,
+    Targets,
     mask_tokens,
     random_masking,
     strip_masking,

@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.report import begin, save, spread
 from mmlearn import Clip
 from mmlearn.datasets import Grid, HanziClips
-from mmlearn.preprocessing.alignment import delay_audio, estimate_offset, offset_curve
+from mmlearn.preprocessing.video import delay_audio, estimate_offset, offset_curve
 
 SEEDS = [0, 1, 2]
 LARGEST = 0.2  # seconds: delays are drawn between -LARGEST and LARGEST

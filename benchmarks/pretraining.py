@@ -35,10 +35,11 @@ from torch.utils.module_tracker import ModuleTracker
 import mmlearn
 from benchmarks.report import RESULTS, begin, save, spread, stamp
 from mmlearn import Batch, fit, predict
-from mmlearn.datasets import HanziClips, grammar
-from mmlearn.datasets.characters import characters
+from mmlearn.datasets import HanziClips
+from mmlearn.datasets.hanzi import grammar
+from mmlearn.datasets.hanzi.characters import characters
+from mmlearn.encoders import ImageTransformer
 from mmlearn.finetuning import Classification, few_labels, linear_probe
-from mmlearn.nn import ImageTransformer
 from mmlearn.pretraining import (
     ELBO,
     Autoencoder,
@@ -49,9 +50,8 @@ from mmlearn.pretraining import (
     MultimodalVAE,
     Reconstruction,
 )
-from mmlearn.pretraining.contrastive_model import Contrastive, ContrastiveModel
-from mmlearn.pretraining.gan import train_gan
-from mmlearn.pretraining.gan_networks import Condition, ConditionalGenerator
+from mmlearn.pretraining.contrastive import Contrastive, ContrastiveModel
+from mmlearn.pretraining.gan import Condition, ConditionalGenerator, train_gan
 from mmlearn.pretraining.masked import MaskedAutoencoder, MaskedPrediction
 
 SEEDS = [0, 1, 2, 3, 4]

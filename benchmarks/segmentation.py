@@ -15,9 +15,8 @@ import jieba
 import numpy as np
 
 from benchmarks.report import begin, measure, save
-from mmlearn.datasets import grammar
-from mmlearn.preprocessing import segmentation
-from mmlearn.preprocessing.segmentation import Segmenter
+from mmlearn.datasets.hanzi import grammar
+from mmlearn.preprocessing.text import Segmenter, segmentation
 
 CAPTIONS, PER_PARAGRAPH = 10_000, 10
 REPEATS = {"captions": 15, "paragraphs": 15, "ten times the captions": 5}

@@ -20,10 +20,12 @@ from torchmetrics.text import CharErrorRate
 import mmlearn
 from benchmarks.report import UNFINISHED, begin, keep, save, spread
 from mmlearn import Batch, Clip, collate, fit
-from mmlearn.datasets import HanziClips, grammar
-from mmlearn.datasets.strokes import stroke_sequence
+from mmlearn.datasets import HanziClips
+from mmlearn.datasets.hanzi import grammar
+from mmlearn.datasets.hanzi.strokes import stroke_sequence
+from mmlearn.encoders import VideoEncoder
 from mmlearn.finetuning import EncoderDecoder, Seq2Seq
-from mmlearn.nn import OrderedPool, RecurrentEncoder, VideoEncoder
+from mmlearn.nn import OrderedPool, RecurrentEncoder
 from mmlearn.preprocessing.audio import LogMel, mix
 from mmlearn.preprocessing.text import Vocabulary, pinyin_syllables
 from mmlearn.preprocessing.video import to_tensor

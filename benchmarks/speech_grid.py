@@ -34,10 +34,22 @@ import mmlearn
 from benchmarks.report import begin, code, save, spread
 from mmlearn import Batch, fit, predict
 from mmlearn.datasets import Grid
-from mmlearn.datasets.grid_corpus import FPS, FRAMES, SAMPLES, WORDS
-from mmlearn.finetuning.ctc import ctc_align, spans
-from mmlearn.finetuning.ctc_decoding import Lexicon, best_path, greedy, prefix_beam_search
-from mmlearn.finetuning.speech import BLANK, CTC, FrameWise, LipEncoder, SpeechRecognizer, TokenErrorRate, VoiceEncoder
+from mmlearn.datasets.grid.corpus import FPS, FRAMES, SAMPLES, WORDS
+from mmlearn.finetuning.speech import (
+    BLANK,
+    CTC,
+    FrameWise,
+    Lexicon,
+    LipEncoder,
+    SpeechRecognizer,
+    TokenErrorRate,
+    VoiceEncoder,
+    best_path,
+    ctc_align,
+    greedy,
+    prefix_beam_search,
+    spans,
+)
 from mmlearn.preprocessing.audio import LogMel
 
 SEEDS = [0, 1, 2]

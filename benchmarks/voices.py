@@ -32,16 +32,15 @@ import mmlearn
 from benchmarks.first_model import NOISE
 from benchmarks.report import UNFINISHED, begin, keep, save, spread
 from mmlearn import Batch, Clip, MultimodalModel, collate, fit, predict
-from mmlearn.datasets import Grid, HanziClips, composing, grammar, planning
-from mmlearn.datasets.espeak import speak_syllable, variants
-from mmlearn.datasets.fetch import fetch_hanzi
-from mmlearn.datasets.voices import LEVEL, VoiceBank
+from mmlearn.datasets import Grid, HanziClips
+from mmlearn.datasets.hanzi import grammar, script, synthesis
+from mmlearn.datasets.hanzi.download import fetch_hanzi
+from mmlearn.datasets.hanzi.espeak import speak_syllable, variants
+from mmlearn.datasets.hanzi.voices import LEVEL, VoiceBank
+from mmlearn.encoders import AudioEncoder
 from mmlearn.finetuning import Classification
 from mmlearn.fusion import ConcatFusion
-from mmlearn.nn import AudioEncoder
-from mmlearn.preprocessing.audio import LogMel
-from mmlearn.preprocessing.voice import WarpBands, change_voice, standardize_bands, warp_bands
-from mmlearn.preprocessing.waveform import resample, trim
+from mmlearn.preprocessing.audio import LogMel, WarpBands, change_voice, resample, standardize_bands, trim, warp_bands
 
 SEEDS = [0, 1, 2]
 RATE, BANDS, DIM = 16_000, 24, 64
@@ -158,11 +157,11 @@ def as_batch(mels: list[torch.Tensor], numbers: list[int]) -> Batch:
 
 def compose(speakers: dict[str, Speaker], size: int, split: str) -> Batch:
     """Clips as `HanziClips` makes them, each spoken by one of these speakers."""
-    recipe = planning.Recipe(split=split, test_voice="nobody steps in")
+    recipe = script.Recipe(split=split, test_voice="nobody steps in")
     mels, numbers = [], []
     for index in range(size):
-        plan = planning.plan_clip(recipe, index, tuple(speakers))
-        sound = composing.render_audio(plan, recipe, index, Bank(speakers), [])  # type: ignore[arg-type]
+        plan = script.plan_clip(recipe, index, tuple(speakers))
+        sound = synthesis.render_audio(plan, recipe, index, Bank(speakers), [])  # type: ignore[arg-type]
         if sound is not None:
             mels.append(coarse()((sound / 32767).astype(np.float32)))
             numbers.append(grammar.NUMBERS.index(plan.spoken_number))
@@ -305,7 +304,7 @@ def grid_talkers(root: str) -> dict[str, Any]:
     from benchmarks.grid import EPOCHS as GRID_EPOCHS
     from benchmarks.grid import build
     from benchmarks.grid import load as load_talker
-    from mmlearn.datasets.grid_corpus import find_clips
+    from mmlearn.datasets.grid.corpus import find_clips
 
     def heard(clips: Iterable[Clip]) -> Batch:
         return collate([clip.without("video", "text") for clip in clips], {"audio": LogMel()})

@@ -137,7 +137,7 @@ def _train_one_step() -> None:
     import torch
 
     from mmlearn import Batch, fit
-    from mmlearn.finetuning import Classification
+    from mmlearn.finetuning.classification.objective import Classification
 
     class Small(torch.nn.Module):
         def __init__(self) -> None:
@@ -162,7 +162,7 @@ def _check_media() -> list[str]:
     """Write a small film with sound, and read it back: PyAV and FFmpeg's codecs are used, not only imported."""
     import numpy as np
 
-    from mmlearn.media import read_mp4, write_mp4
+    from mmlearn.media.mp4 import read_mp4, write_mp4
 
     video = np.full((5, 64, 64, 3), 90, np.uint8)
     sound = 0.5 * np.sin(np.arange(8000) / 5).astype(np.float32)
@@ -183,7 +183,7 @@ def _check_media() -> list[str]:
 
 
 def _check_data() -> list[str]:
-    from mmlearn.datasets.fetch import find_hanzi  # here, so that a broken library is reported above first
+    from mmlearn.datasets.hanzi.download import find_hanzi  # here, so that a broken library is reported above first
 
     found = find_hanzi()
     if found is None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from mmlearn.datasets.folder import VideoFolder
+    from mmlearn.datasets.folder.dataset import VideoFolder
 
 app = typer.Typer(
     help="Multimodal deep learning for video understanding: the course's command.",
@@ -42,7 +42,7 @@ def check() -> None:
 @data.command()
 def hanzi(home: Home = None) -> None:
     """Fetch and verify what HanziClips is made of: strokes and voices. Does nothing where they are already there."""
-    from mmlearn.datasets.fetch import fetch_hanzi
+    from mmlearn.datasets.hanzi.download import fetch_hanzi
 
     with _one_line_errors():
         sources = fetch_hanzi(home)
@@ -53,7 +53,7 @@ def hanzi(home: Home = None) -> None:
 @data.command()
 def film(home: Home = None) -> None:
     """Fetch and verify a real film of five seconds, Big Buck Bunny. Does nothing where it is already there."""
-    from mmlearn.datasets.film import fetch_film
+    from mmlearn.datasets.big_buck_bunny import fetch_film
 
     with _one_line_errors():
         typer.echo(f"film     {fetch_film(home)}")
@@ -62,7 +62,7 @@ def film(home: Home = None) -> None:
 @data.command()
 def faces(home: Home = None) -> None:
     """Fetch and verify the networks that find faces, MTCNN's (2 MB). Does nothing where they are already there."""
-    from mmlearn.preprocessing.mtcnn import fetch_faces
+    from mmlearn.preprocessing.faces.mtcnn import fetch_faces
 
     with _one_line_errors():
         typer.echo(f"faces    {fetch_faces(home)}")
@@ -141,7 +141,7 @@ def clear(
 
 
 def _open_folder(source: Path, split: str | None, strict: bool) -> "VideoFolder":
-    from mmlearn.datasets.folder import VideoFolder
+    from mmlearn.datasets.folder.dataset import VideoFolder
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what is left out is printed by those who call this

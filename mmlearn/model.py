@@ -6,10 +6,10 @@ Chapter: start/first_model.
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from mmlearn.clip import Batch
+from mmlearn.batch import Batch
+from mmlearn.missing import fill_absent
 
 
 class MultimodalModel(nn.Module):
@@ -52,22 +52,3 @@ class MultimodalModel(nn.Module):
         if takes_steps:
             return self.head(self.fusion(features, present, masks))
         return self.head(self.fusion(features, present))
-
-
-def fill_absent(tensor: Tensor, present: Tensor) -> Tensor:
-    """Put zeros where a modality is absent, so that nothing there reaches features or gradients.
-
-    `torch.where` chooses: multiplying floats by the mask would keep NaN (whole numbers have none). It comes before the
-    encoder, because a gradient of zero times an activation of NaN is NaN in the encoder's weights.
-
-    Args:
-        tensor: (B, …).
-        present: bool (B,).
-
-    Returns:
-        A tensor like the first.
-    """
-    keep = present.view(-1, *[1] * (tensor.ndim - 1))  # (B, 1, …, 1)
-    if not tensor.is_floating_point():
-        return tensor * keep  # whole numbers know no NaN, and bytes are multiplied several times as fast as chosen
-    return torch.where(keep, tensor, torch.zeros((), dtype=tensor.dtype, device=tensor.device))

@@ -188,7 +188,7 @@ def test_films_that_cannot_be_read(wrong: Any, monkeypatch: pytest.MonkeyPatch) 
     def removed(*_: object, **__: object) -> None:
         raise TypeError("open() got an unexpected keyword argument 'metadata_errors'")
 
-    monkeypatch.setattr("mmlearn.media.read_mp4", removed)
+    monkeypatch.setattr("mmlearn.media.mp4.read_mp4", removed)
     complaint = wrong()
     assert "video files cannot be written and read (open() got an unexpected keyword" in complaint
     assert complaint.endswith("Remedy: pip install --force-reinstall av")
@@ -205,5 +205,5 @@ def test_films_that_come_back_as_others(wrong: Any, monkeypatch: pytest.MonkeyPa
             return replace(found, video=found.video[:-1])
         return replace(found, video=255 - found.video) if lost == "colour" else replace(found, audio=found.audio[:-9])
 
-    monkeypatch.setattr("mmlearn.media.read_mp4", read)
+    monkeypatch.setattr("mmlearn.media.mp4.read_mp4", read)
     assert "a film of 5 grey frames and 8,000 samples came back as" in wrong()

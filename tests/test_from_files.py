@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 import mmlearn
 from mmlearn import Batch, Clip, fit, predict
 from mmlearn.datasets import Grid, HanziClips, VideoFolder, read_shards, write_shards
+from mmlearn.encoders import AudioEncoder, VideoTransformer
 from mmlearn.finetuning import (
     CTC,
     Classification,
@@ -33,9 +34,8 @@ from mmlearn.finetuning import (
     linear_probe,
 )
 from mmlearn.media import write_mp4
-from mmlearn.nn import AudioEncoder, VideoTransformer
-from mmlearn.preprocessing.batching import loader
-from mmlearn.preprocessing.video import to_tensor
+from mmlearn.preprocessing.batching.loading import loader
+from mmlearn.preprocessing.video.sampling import to_tensor
 from mmlearn.pretraining import (
     ELBO,
     Autoencoder,

@@ -208,7 +208,7 @@ def test_what_else_models_offer(dtype: torch.dtype) -> None:
 
 def test_float32_is_as_it_was() -> None:
     """Numbers that the code of before gave, to the bit: nothing is rounded on the way."""
-    from mmlearn.nn.encoders import standardise
+    from mmlearn.nn.functional import standardise
 
     x = rand(3, 4, 7)
     std, mean = torch.std_mean(x, dim=(1, 2), keepdim=True, correction=0)

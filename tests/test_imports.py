@@ -24,12 +24,13 @@ sys.addaudithook(hook)
 """
 USES = {
     "data sets": """
-import mmlearn.clip, mmlearn.datasets.film, mmlearn.datasets.folder, mmlearn.datasets.grid, mmlearn.datasets.shards
+import mmlearn.clip, mmlearn.datasets.big_buck_bunny, mmlearn.datasets.folder.dataset
+import mmlearn.datasets.grid.dataset, mmlearn.datasets.shards
 import mmlearn.preprocessing.text, mmlearn.preprocessing.video, mmlearn.preprocessing.batching
 from mmlearn.datasets import VideoFolder
 assert len(VideoFolder(sys.argv[2], workers=1)) == 1
 """,
-    "models": "import mmlearn.nn, mmlearn.fusion, mmlearn.model",
+    "models": "import mmlearn.encoders, mmlearn.fusion, mmlearn.model",
 }
 
 

@@ -24,7 +24,7 @@ from mmlearn.finetuning import (
     linear_probe,
     reliability,
 )
-from mmlearn.preprocessing.batching import loader
+from mmlearn.preprocessing.batching.loading import loader
 from mmlearn.pretraining import Contrastive, ContrastiveLoss
 
 NAN, GONE = float("nan"), object()

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from mmlearn import Batch, MultimodalModel
+from mmlearn.encoders import AudioEncoder, TextEncoder, VideoEncoder
 from mmlearn.fusion import BottleneckFusion, ConcatFusion
-from mmlearn.model import fill_absent
-from mmlearn.nn import AudioEncoder, TextEncoder, VideoEncoder
+from mmlearn.missing import fill_absent
 
 
 def make_model() -> MultimodalModel:

@@ -40,9 +40,9 @@ except importlib.metadata.PackageNotFoundError:
     # the release that this notebook belongs to, once it is out
     release = "{tag}" if subprocess.run(ask, capture_output=True).stdout else "{branch}"
     %pip install -q "mmlearn-course @ git+{url}@{{release}}"
-    import mmlearn.datasets.fetch
+    import mmlearn.datasets.hanzi.download
 
-    mmlearn.datasets.fetch.fetch_hanzi()"""
+    mmlearn.datasets.hanzi.download.fetch_hanzi()"""
 
 
 def derive(chapter: Chapter, inline: Inline) -> NotebookNode:

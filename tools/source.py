@@ -43,9 +43,19 @@ def find_source(name: str, root: Path = ROOT) -> Source:
     for part in parts[depth:]:
         kinds = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
         found = [n for n in getattr(node, "body", []) if isinstance(n, kinds) and n.name == part]
+        if not found and path.name == "__init__.py" and (module := _imported_from(node, part)):
+            return find_source(".".join([module, *parts[parts.index(part, depth) :]]), root)
         if not found:
             raise LookupError(f"{name}: {path.relative_to(root)} defines no class or function {part!r} there")
         node = found[-1]
         first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
         last = node.end_lineno or last
     return Source(str(path.relative_to(root)), first, last, "\n".join(lines[first - 1 : last]))
+
+
+def _imported_from(package: ast.AST, name: str) -> str | None:
+    """The module from which a package's `__init__` imports a name."""
+    for node in ast.walk(package):
+        if isinstance(node, ast.ImportFrom) and node.module and any(alias.name == name for alias in node.names):
+            return node.module
+    return None

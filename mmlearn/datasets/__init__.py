@@ -1,31 +1,28 @@
 """The course's data sets; each is imported when it is first used, for a broken library must not hide the rest."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mmlearn.lazy import attach
 
 if TYPE_CHECKING:
-    from mmlearn.datasets.film import fetch_film
-    from mmlearn.datasets.folder import VideoFolder
-    from mmlearn.datasets.grid import Grid
-    from mmlearn.datasets.hanzi import HanziClips
+    from mmlearn.datasets.big_buck_bunny import fetch_film
+    from mmlearn.datasets.folder.dataset import VideoFolder
+    from mmlearn.datasets.grid.dataset import Grid
+    from mmlearn.datasets.hanzi.dataset import HanziClips
     from mmlearn.datasets.reading import read_clip
     from mmlearn.datasets.shards import read_shards, write_shards
 
-_MODULE_OF = {
-    "Grid": "mmlearn.datasets.grid",
-    "HanziClips": "mmlearn.datasets.hanzi",
-    "VideoFolder": "mmlearn.datasets.folder",
-    "fetch_film": "mmlearn.datasets.film",
-    "read_clip": "mmlearn.datasets.reading",
-    "read_shards": "mmlearn.datasets.shards",
-    "write_shards": "mmlearn.datasets.shards",
-}
-
 __all__ = ["Grid", "HanziClips", "VideoFolder", "fetch_film", "read_clip", "read_shards", "write_shards"]
 
-
-def __getattr__(name: str) -> Any:
-    """Import a data set when it is first asked for (PEP 562)."""
-    if name in _MODULE_OF:
-        return getattr(importlib.import_module(_MODULE_OF[name]), name)
-    raise AttributeError(f"module 'mmlearn.datasets' has no attribute {name!r}")
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "Grid": "grid.dataset",
+        "HanziClips": "hanzi.dataset",
+        "VideoFolder": "folder.dataset",
+        "fetch_film": "big_buck_bunny",
+        "read_clip": "reading",
+        "read_shards": "shards",
+        "write_shards": "shards",
+    },
+)

@@ -13,12 +13,11 @@ import numpy as np
 import torch
 
 from mmlearn.clip import Clip, Word
-from mmlearn.containers import local_path
-from mmlearn.datasets.pictures import are_numbered, length_of, read_pictures
-from mmlearn.media import Source, name_of, open_media, streams_of, subtitle_of
-from mmlearn.preprocessing.audio import read_audio
-from mmlearn.preprocessing.video import MediaInfo, Sampling, probe, read_video
-from mmlearn.sound_levels import Channel, Mixdown
+from mmlearn.datasets.folder.pictures import are_numbered, length_of, read_pictures
+from mmlearn.media.container import Source, local_path, name_of, open_media, streams_of, subtitle_of
+from mmlearn.media.sound_levels import Channel, Mixdown
+from mmlearn.preprocessing.audio.reading import read_audio
+from mmlearn.preprocessing.video.sampling import MediaInfo, Sampling, probe, read_video
 
 
 @dataclass(frozen=True)

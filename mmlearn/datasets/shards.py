@@ -28,11 +28,11 @@ from tqdm.auto import tqdm
 
 from mmlearn import files
 from mmlearn.clip import Clip
-from mmlearn.datasets.folder import VideoFolder
+from mmlearn.datasets.folder.dataset import VideoFolder
 from mmlearn.datasets.reading import Reading, dressed
-from mmlearn.preprocessing.video import Sampling
+from mmlearn.media.sound_levels import Channel
+from mmlearn.preprocessing.video.sampling import Sampling
 from mmlearn.runtime import quiet
-from mmlearn.sound_levels import Channel
 
 INDEX = "shards.json"
 VERSION = 1
@@ -166,7 +166,7 @@ def read_shards(
         seed: Seed of that order. Each pass has another; a `DataLoader`'s workers also take its own seed of the pass,
             so seed PyTorch to see the same again.
         share: Whether the processes of a distributed training share the shards. Say False where something else deals
-            out what is read, as Accelerate's `prepare` does, and with it `mmlearn.training.fit`.
+            out what is read, as Accelerate's `prepare` does, and with it `mmlearn.training.loop.fit`.
 
     Returns:
         A data set to iterate over, with `len` and `classes`.

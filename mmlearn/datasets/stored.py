@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmlearn import files, runtime
 from mmlearn.datasets.arrays import open_arrays, sum_of
-from mmlearn.datasets.keeping import is_kept_whole
+from mmlearn.datasets.folder.cache import is_kept_whole
 
 MADE = {"clips": "hanzi/clips", "grid": "grid", "folders": "folders", "jieba": "jieba", "downloads": "downloads"}
 FETCHED = {"strokes": "hanzi/strokes", "voices": "hanzi/voices", "film": "film", "faces": "faces"}
@@ -31,9 +31,9 @@ def damaged(home: Path | None = None) -> list[tuple[Path, str]]:
 
     Chapter: start/setup.
     """
-    from mmlearn.datasets.fetch import VOICES_MANIFEST_SHA256, recordings_sha256
-    from mmlearn.datasets.film import FILM, FILM_SHA256
-    from mmlearn.preprocessing.mtcnn import FILES
+    from mmlearn.datasets.big_buck_bunny import FILM, FILM_SHA256
+    from mmlearn.datasets.hanzi.download import VOICES_MANIFEST_SHA256, recordings_sha256
+    from mmlearn.preprocessing.faces.mtcnn import FILES
 
     root = home or runtime.home()
     found: list[tuple[Path, str]] = []

@@ -1,8 +1,12 @@
 """Objectives for supervised training."""
 
-from mmlearn.finetuning.calibration import Reliability, bootstrap_interval, fit_temperature, reliability
-from mmlearn.finetuning.classification import Classification, MultiLabel, balanced_weights
-from mmlearn.finetuning.lora import (
+from mmlearn.finetuning.classification.calibration import (
+    Reliability,
+    bootstrap_interval,
+    fit_temperature,
+    reliability,
+)
+from mmlearn.finetuning.classification.lora import (
     LoRALinear,
     add_lora,
     layerwise_rates,
@@ -11,10 +15,11 @@ from mmlearn.finetuning.lora import (
     merge_lora,
     unmerge_lora,
 )
-from mmlearn.finetuning.probing import few_labels, linear_probe
+from mmlearn.finetuning.classification.objective import Classification, MultiLabel, balanced_weights
+from mmlearn.finetuning.classification.probing import few_labels, linear_probe
 from mmlearn.finetuning.regression import Regression, Scaling
-from mmlearn.finetuning.seq2seq import BLEU, EncoderDecoder, Seq2Seq
-from mmlearn.finetuning.speech import CTC, FrameWise, LipEncoder, SpeechRecognizer, VoiceEncoder
+from mmlearn.finetuning.seq2seq.model import BLEU, EncoderDecoder, Seq2Seq
+from mmlearn.finetuning.speech.model import CTC, FrameWise, LipEncoder, SpeechRecognizer, VoiceEncoder
 
 __all__ = [
     "BLEU",

@@ -15,9 +15,9 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.regression import MeanAbsoluteError, PearsonCorrCoef, R2Score
 from torchmetrics.wrappers.abstract import WrapperMetric
 
-from mmlearn.clip import Batch
+from mmlearn.batch import Batch
 from mmlearn.labels import IGNORED
-from mmlearn.nn.widening import precise
+from mmlearn.nn.functional import precise
 
 Loss = Literal["mse", "mae", "huber", "gaussian"]
 FIRST = {"mse": "r2", "mae": "mae", "huber": "mae", "gaussian": "nll"}  # the metric that chooses the best epoch

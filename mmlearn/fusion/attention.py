@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmlearn.fusion.tokens import Mask, Masks, Present, Streams, Tokens, mean_over
+from mmlearn.fusion.streams import Mask, Masks, Present, Streams, Tokens, mean_over
 from mmlearn.nn.attention import Attention, Block
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mmlearn.fusion.absent import Absent, choose, in_order
+from mmlearn.missing import Absent, choose, in_order
 
 
 class ConcatFusion(nn.Module):

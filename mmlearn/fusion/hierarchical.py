@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmlearn.fusion.absent import choose, in_order
-from mmlearn.fusion.tokens import Mask, Present, Tokens, mean_over
+from mmlearn.fusion.streams import Mask, Present, Tokens, mean_over
+from mmlearn.missing import choose, in_order
 
 
 class StepBlock(nn.Module):

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from mmlearn.nn.encoders import standardise
+from mmlearn.nn.functional import like_weights, standardise
 from mmlearn.nn.pooling import AttentionPool
-from mmlearn.nn.widening import like_weights
 
 CELLS: dict[str, type[nn.RNN | nn.LSTM | nn.GRU]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchmetrics import Metric
 from tqdm.auto import tqdm
 
-from mmlearn.clip import Batch
+from mmlearn.batch import Batch
 from mmlearn.runtime import Precision, device, precision, quiet, seed_everything
 from mmlearn.training.weights import save_weights
 

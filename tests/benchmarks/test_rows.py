@@ -167,7 +167,7 @@ def test_row_of_seq2seq() -> None:
 def test_row_of_contrastive() -> None:
     import mmlearn
     from benchmarks import contrastive
-    from mmlearn.nn import VideoEncoder
+    from mmlearn.encoders import VideoEncoder
 
     expected = load("contrastive")["runs"]["from scratch"]
     data, _ = contrastive.load()
@@ -259,7 +259,7 @@ def test_row_of_grid_timing() -> None:
 def test_row_of_offset() -> None:
     from benchmarks import offset
     from mmlearn.datasets import HanziClips
-    from mmlearn.preprocessing.alignment import estimate_offset
+    from mmlearn.preprocessing.video.alignment import estimate_offset
 
     clips = HanziClips(200, split="train")
     found = 1000 * estimate_offset([clips.clip(i, image_size=48) for i in range(200)])[0]

@@ -48,7 +48,9 @@ def run(path: str) -> list[str]:
     from mmlearn.datasets import HanziClips
 
     mmlearn.training.fit = mmlearn.training.loop.fit = one_epoch(mmlearn.training.loop.fit)
-    mmlearn.pretraining.train_gan = mmlearn.pretraining.gan.train_gan = few_steps(mmlearn.pretraining.gan.train_gan)
+    mmlearn.pretraining.train_gan = mmlearn.pretraining.gan.train_gan = mmlearn.pretraining.gan.training.train_gan = (
+        few_steps(mmlearn.pretraining.gan.training.train_gan)
+    )
     most = CLIPS
     plain = HanziClips.__init__
     HanziClips.__init__ = lambda self, size=2000, **kwargs: plain(self, min(size, most), **kwargs)  # type: ignore[method-assign]

@@ -23,7 +23,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-import mmlearn.datasets.fetch
+import mmlearn.datasets.hanzi.download
 from tools import lanes
 from tools.chapter import BOOK, read_book
 from tools.colab import (
@@ -65,7 +65,7 @@ def run(text: str, monkeypatch: pytest.MonkeyPatch, installed: bool, tags: bytes
         return "0.1.0"
 
     monkeypatch.setattr(importlib.metadata, "version", version)
-    monkeypatch.setattr(mmlearn.datasets.fetch, "fetch_hanzi", fetch)
+    monkeypatch.setattr(mmlearn.datasets.hanzi.download, "fetch_hanzi", fetch)
     space: dict[str, Any] = {"get_ipython": lambda: ipython}
     exec(TransformerManager().transform_cell(source(text)), space)
     ipython.release = space.get("release")

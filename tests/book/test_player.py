@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from mmlearn.media import write_mp4
-from mmlearn.preprocessing.video import read_video
+from mmlearn.preprocessing.video.sampling import read_video
 from tools import chromium
 
 # No strong yellow or blue: without a GPU, Chromium (libyuv) takes 2.0 for BT.709's factor 2.112 of U, 11 levels off.

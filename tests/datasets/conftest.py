@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from mmlearn.datasets.fetch import HanziSources
-from mmlearn.datasets.grammar import ALPHABET
-from mmlearn.datasets.pronounce import zhuyin_of
+from mmlearn.datasets.hanzi.download import HanziSources
+from mmlearn.datasets.hanzi.grammar import ALPHABET
+from mmlearn.datasets.hanzi.pinyin import zhuyin_of
 
 ONE_VOICE = "绿云"  # as in the real recordings: the other person did not say them
 

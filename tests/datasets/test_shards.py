@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader
 from mmlearn.clip import Clip
 from mmlearn.datasets import HanziClips, VideoFolder, read_shards, write_shards
 from mmlearn.datasets import shards as shards_module
-from mmlearn.datasets.fetch import HanziSources
+from mmlearn.datasets.hanzi.download import HanziSources
 from mmlearn.datasets.shards import ShardedClips
 from tests.datasets.forking import forked
 from tests.test_files import small_disk

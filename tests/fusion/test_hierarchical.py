@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmlearn.fusion import IntermediateFusion, LateralFusion, TreeFusion
-from mmlearn.fusion.tokens import Tokens, overlap
+from mmlearn.fusion.streams import Tokens, overlap
 from tests.fusion.methods import DIMS, RATES, build, make_features
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import av
 import numpy as np
 
-from mmlearn.containers import open_media, streams_of
-from mmlearn.display import Display
+from mmlearn.media.container import open_media, streams_of
+from mmlearn.media.display import Display
 
 NEAR = 2.0  # levels by which pictures may differ on average: rounding
 CLOCK = 1e-3  # seconds: Matroska's clock

@@ -52,7 +52,7 @@ from mmlearn.preprocessing.audio import (
 )
 from mmlearn.preprocessing.image import read_image, resize, to_uint8
 from mmlearn.preprocessing.text import Segmenter, Vocabulary, characters, normalise, pinyin_syllables
-from mmlearn.preprocessing.video import frame_times, probe, read_frames, read_video
+from mmlearn.preprocessing.video.sampling import frame_times, probe, read_frames, read_video
 from tests.memory import peak_memory
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="needs an alarm")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from mmlearn.media import read_mp4
-from mmlearn.preprocessing.video import frame_times, probe, read_video
+from mmlearn.preprocessing.video.sampling import frame_times, probe, read_video
 
 
 def motion_jpeg(path: Path, orientation: int) -> np.ndarray:

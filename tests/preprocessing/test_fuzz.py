@@ -44,7 +44,7 @@ NASTY = [bytes(4), b"\xff" * 4, b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x80
 
 
 def check_probe(source: Any) -> None:
-    from mmlearn.preprocessing.video import probe
+    from mmlearn.preprocessing.video.sampling import probe
 
     info = probe(source)
     for video in info.video:
@@ -56,7 +56,7 @@ def check_probe(source: Any) -> None:
 
 
 def check_times(source: Any) -> None:
-    from mmlearn.preprocessing.video import frame_times
+    from mmlearn.preprocessing.video.sampling import frame_times
 
     times = frame_times(source)
     assert times.dtype == np.float64 and times.ndim == 1 and len(times) >= 1
@@ -64,7 +64,7 @@ def check_times(source: Any) -> None:
 
 
 def check_video(source: Any) -> None:
-    from mmlearn.preprocessing.video import read_frames, read_video
+    from mmlearn.preprocessing.video.sampling import read_frames, read_video
 
     for frames, shown in (read_video(source, num_frames=3, size=(8, 8)), read_frames(source, [0.2, 0.0], size=(8, 8))):
         assert frames.dtype == np.uint8 and frames.shape == (len(shown), 8, 8, 3), frames.shape
@@ -73,7 +73,7 @@ def check_video(source: Any) -> None:
 
 
 def check_audio(source: Any) -> None:
-    from mmlearn.containers import open_media, streams_of
+    from mmlearn.media.container import open_media, streams_of
     from mmlearn.preprocessing.audio import read_audio
 
     is_sound(read_audio(source))

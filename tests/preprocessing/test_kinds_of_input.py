@@ -37,7 +37,6 @@ from mmlearn.preprocessing.audio import (
     trim,
     wiener,
 )
-from mmlearn.preprocessing.augmentation import Augment
 from mmlearn.preprocessing.image import (
     adjust_color,
     bgr_to_rgb,
@@ -57,6 +56,7 @@ from mmlearn.preprocessing.image import (
     to_gray,
     to_uint8,
 )
+from mmlearn.preprocessing.image.augment import Augment
 
 RATE = 16_000
 SOUND = (0.3 * np.sin(np.arange(6500) / 7) + 0.05 * np.random.default_rng(0).standard_normal(6500)).astype(np.float32)

@@ -1,0 +1,37 @@
+"""Classification: the objective, few labels, LoRA, and whether the probabilities can be trusted.
+
+Chapter: finetuning/classification.
+"""
+
+from mmlearn.finetuning.classification.calibration import Reliability, bootstrap_interval, fit_temperature, reliability
+from mmlearn.finetuning.classification.lora import (
+    LoRALinear,
+    add_lora,
+    layerwise_rates,
+    load_lora,
+    lora_state_dict,
+    merge_lora,
+    unmerge_lora,
+)
+from mmlearn.finetuning.classification.objective import Classification, MultiLabel, balanced_weights, ignoring
+from mmlearn.finetuning.classification.probing import few_labels, linear_probe
+
+__all__ = [
+    "Classification",
+    "LoRALinear",
+    "MultiLabel",
+    "Reliability",
+    "add_lora",
+    "balanced_weights",
+    "bootstrap_interval",
+    "few_labels",
+    "fit_temperature",
+    "ignoring",
+    "layerwise_rates",
+    "linear_probe",
+    "load_lora",
+    "lora_state_dict",
+    "merge_lora",
+    "reliability",
+    "unmerge_lora",
+]

@@ -1,0 +1,19 @@
+"""Published checkpoints as models of this package, and back: VideoMAE, CLIP, Chinese-CLIP, AST."""
+
+from mmlearn.large.pretrained.clip import CLIP
+from mmlearn.large.pretrained.names import DEFAULTS
+from mmlearn.large.pretrained.reading import from_pretrained, save_published, to_published
+from mmlearn.large.pretrained.spectrogram import AST, Classifier
+from mmlearn.large.pretrained.videomae import VideoMAE, VideoMAEEncoder
+
+__all__ = [
+    "AST",
+    "CLIP",
+    "DEFAULTS",
+    "Classifier",
+    "VideoMAE",
+    "VideoMAEEncoder",
+    "from_pretrained",
+    "save_published",
+    "to_published",
+]

@@ -1,0 +1,139 @@
+"""What published architectures need beyond `mmlearn.nn`, and a Transformer built from their settings.
+
+Chapters: pretraining/contrastive, pretraining/masked.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmlearn.encoders.transformer import Transformer
+from mmlearn.nn.attention import Block
+
+Config = Mapping[str, Any]
+
+
+class PostNormBlock(Block):
+    """A Transformer block as it was first published (Vaswani et al. 2017), and as BERT's: each sum is normalised.
+
+    Its parameters are those of `Block`.
+
+    Chapter: pretraining/contrastive.
+    """
+
+    def forward(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        mask: Tensor | None = None,
+        rotation: Tensor | None = None,
+        causal: bool = False,
+    ) -> Tensor:
+        """Return steps (B, N, D); arguments as in `Attention.forward`."""
+        x = self.norm_attention(x + self.dropout(self.attention(x, context, mask, rotation, causal)))
+        return self.norm_mlp(x + self.dropout(self.mlp(x)))
+
+
+class QuickGELU(nn.Module):
+    """x · σ(1.702 x): OpenAI's approximation of GELU.
+
+    Chapter: pretraining/contrastive.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return a tensor like x."""
+        return x * torch.sigmoid(1.702 * x)
+
+
+class Pixels(nn.Module):
+    """Check the sides of pictures or clips, and give bytes the mean and deviation that a checkpoint was trained with.
+
+    Args:
+        shape: Sides (H, W) of a picture, or (T, H, W) of a clip, whose T may be smaller.
+        mean: Of red, green and blue, from 0 to 1.
+        deviation: Likewise.
+
+    Chapters: pretraining/contrastive, pretraining/masked.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, shape: tuple[int, ...], mean: tuple[float, ...], deviation: tuple[float, ...]) -> None:
+        super().__init__()
+        self.shape = shape
+        for name, values in (("mean", mean), ("deviation", deviation)):
+            self.register_buffer(name, torch.tensor(values).view(3, *[1] * len(shape)), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return floats; those that are given pass as they are.
+
+        Raises:
+            ValueError: If the sides do not fit.
+        """
+        frames = x.shape[2:-2]  # none for a picture
+        if x.shape[-2:] != self.shape[-2:] or x.ndim != 2 + len(self.shape) or frames > self.shape[:-2]:
+            raise ValueError(f"the input is {tuple(x.shape)}; expected (B, 3, {', '.join(map(str, self.shape))})")
+        return x if x.is_floating_point() else (x / 255 - self.mean) / self.deviation
+
+
+def build_transformer(config: Config, norm: bool = True, post_norm: bool = False, causal: bool = False) -> Any:
+    """Build a Transformer as a config says: widths, activation, dropout, and what its norms add to the variance.
+
+    Args:
+        config: Settings of one Transformer.
+        norm: Whether it ends with a normalisation.
+        post_norm: Whether its blocks are `PostNormBlock`, of which the last one ends with a normalisation itself.
+        causal: Whether a step sees only those before it.
+
+    Raises:
+        ValueError: If the config asks for what is not supported.
+
+    Chapter: pretraining/masked.
+    """
+    activations = {"gelu": nn.GELU, "quick_gelu": QuickGELU}
+    name = config["hidden_act"]
+    if name not in activations:
+        raise ValueError(f"hidden_act is {name!r}; expected one of {sorted(activations)}")
+    if not (config.get("qkv_bias", True) and config.get("qv_bias", True)):
+        raise ValueError("qkv_bias or qv_bias is False; expected True, as in the published checkpoints")
+    dim, heads = config["hidden_size"], config["num_attention_heads"]
+    ratio = (config["intermediate_size"] + 0.5) / dim  # half a neuron more, which rounding down takes away
+    dropout = config.get("hidden_dropout_prob", 0.0)
+    model: Any = Transformer(dim, config["num_hidden_layers"], heads, ratio, dropout, causal=causal)
+    if post_norm:
+        model.blocks = nn.ModuleList(PostNormBlock(dim, heads, ratio, dropout) for _ in model.blocks)
+    if post_norm or not norm:
+        model.norm = nn.Identity()
+    for block in model.blocks:
+        block.mlp[1] = activations[name]()
+        block.attention.dropout = config.get("attention_probs_dropout_prob", config.get("attention_dropout", 0.0))
+    for module in model.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.eps = config["layer_norm_eps"]
+    return model
+
+
+def sine_table(count: int, dim: int) -> Tensor:
+    """Write places 0, 1, … as sines and cosines in turns (Vaswani et al. 2017): (count, dim).
+
+    In float64 first: the phase of place 1567 has lost four digits in float32.
+
+    Chapter: pretraining/masked.
+    """
+    speed = 10_000 ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)  # (dim/2,)
+    phase = torch.arange(count, dtype=torch.float64)[:, None] * speed  # (count, dim/2)
+    return torch.stack([phase.sin(), phase.cos()], dim=-1).flatten(1).float()
+
+
+def pair(side: int | list[int]) -> tuple[int, int]:
+    """Return both sides."""
+    height, width = (side, side) if isinstance(side, int) else side
+    return height, width
+
+
+def named(architecture: str, config: Config) -> dict[str, Any]:
+    """Return a config that names this class."""
+    return {**config, "architectures": [architecture]}

@@ -1,0 +1,87 @@
+"""Encoders: shapes, padding, uint8 and float alike, half precision."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmlearn.encoders import AudioEncoder, TextEncoder, VideoEncoder
+from mmlearn.nn.functional import standardise
+
+
+@given(st.integers(1, 30), st.integers(0, 9))
+@settings(deadline=None, max_examples=20)
+def test_audio_padding_changes_nothing(length: int, padding: int) -> None:
+    torch.manual_seed(0)
+    encoder = AudioEncoder(num_mels=5, dim=8, width=4).eval()
+    mel = torch.randn(1, 5, length)
+    padded = torch.cat([mel, torch.randn(1, 5, padding)], dim=-1)
+    mask = (torch.arange(length + padding) < length)[None]
+    assert torch.allclose(encoder(padded, mask), encoder(mel, mask[:, :length]), atol=1e-5)
+    assert torch.allclose(encoder(mel), encoder(mel, mask[:, :length]), atol=1e-5)
+
+
+@given(st.integers(1, 12), st.integers(0, 9))
+@settings(deadline=None, max_examples=20)
+def test_text_padding_changes_nothing(length: int, padding: int) -> None:
+    torch.manual_seed(0)
+    encoder = TextEncoder(30, dim=8).eval()
+    ids = torch.randint(1, 30, (1, length))
+    padded = torch.nn.functional.pad(ids, (0, padding), value=7)
+    mask = (torch.arange(length + padding) < length)[None]
+    assert torch.allclose(encoder(padded, mask), encoder(ids), atol=1e-5)
+
+
+@pytest.mark.parametrize(("size", "tubelet", "frames"), [((48, 48), 4, 16), ((32, 64), 1, 3), ((16, 16), 2, 75)])
+def test_video_shapes_and_bytes_like_floats(size: tuple[int, int], tubelet: int, frames: int) -> None:
+    torch.manual_seed(0)
+    encoder = VideoEncoder(size, tubelet=tubelet, dim=8, width=4).eval()
+    video = torch.randint(0, 256, (2, 3, frames, *size), dtype=torch.uint8)
+    output = encoder(video)
+    assert output.shape == (2, 8)
+    assert torch.allclose(output, encoder(video.float() / 255), atol=0.02)  # but for the floor of the deviation
+
+
+def test_first_convolution_equals_a_linear_map_of_each_tubelet() -> None:
+    """A convolution whose kernel equals its stride is one matrix product a patch (ViViT's tubelet embedding)."""
+    encoder = VideoEncoder((16, 16), tubelet=2, width=4)
+    first = encoder.convolutions[0]
+    video = torch.rand(1, 3, 4, 16, 16)
+    patches = video.unfold(2, 2, 2).unfold(3, 4, 4).unfold(4, 4, 4)  # (1, 3, 2, 4, 4, 2, 4, 4)
+    patches = patches.permute(0, 2, 3, 4, 1, 5, 6, 7).flatten(4)  # (1, 2, 4, 4, 96)
+    linear = patches @ first.weight.flatten(1).T + first.bias
+    assert torch.allclose(first(video), linear.permute(0, 4, 1, 2, 3), atol=1e-5)
+
+
+def test_errors_name_what_was_found() -> None:
+    with pytest.raises(ValueError, match=r"size is \(50, 48\)"):
+        VideoEncoder((50, 48))
+    with pytest.raises(ValueError, match="video has 3 frames"):
+        VideoEncoder((16, 16), tubelet=4, width=4)(torch.zeros(1, 3, 3, 16, 16))
+    with pytest.raises(ValueError, match="takes no mask"):
+        VideoEncoder((16, 16), width=4)(torch.zeros(1, 3, 4, 16, 16), torch.ones(1, 4, dtype=torch.bool))
+
+
+def test_half_precision_stays_finite() -> None:
+    torch.manual_seed(0)
+    inputs = {
+        VideoEncoder((16, 16), dim=8, width=4): torch.randint(0, 256, (2, 3, 8, 16, 16), dtype=torch.uint8),
+        AudioEncoder(5, dim=8, width=4): 50 * torch.randn(2, 5, 20),
+        TextEncoder(30, dim=8): torch.randint(0, 30, (2, 9)),
+    }
+    for encoder, x in inputs.items():
+        mask = None if x.ndim == 5 else torch.tensor([[True], [False]]).expand(2, x.shape[-1])
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert encoder(x, mask).isfinite().all()
+
+
+def test_standardise_each_sample_by_what_is_real() -> None:
+    torch.manual_seed(0)
+    x = 5 + 3 * torch.randn(3, 4, 10)
+    mask = torch.arange(10) < torch.tensor([[10], [6], [0]])
+    for row, length in enumerate((10, 6)):
+        real = x[row, :, :length]
+        expected = (real - real.mean()) / (real.std(correction=0) + 1e-3)
+        assert torch.allclose(standardise(x, mask)[row, :, :length], expected, atol=1e-5)
+    assert torch.allclose(standardise(x)[0], standardise(x, mask)[0], atol=1e-5)
+    assert not standardise(x, mask)[2].any()
