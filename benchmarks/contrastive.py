@@ -25,7 +25,7 @@ from mmlearn import Batch, collate, fit
 from mmlearn.datasets import HanziClips
 from mmlearn.datasets.hanzi import grammar
 from mmlearn.encoders import AudioEncoder, TextEncoder, VideoEncoder
-from mmlearn.finetuning.classification import few_labels, linear_probe
+from mmlearn.finetuning.classification import few_shot_subset, linear_probe
 from mmlearn.preprocessing.audio import LogMel
 from mmlearn.preprocessing.text import Vocabulary
 from mmlearn.preprocessing.video import to_tensor
@@ -80,7 +80,7 @@ def prompts(vocabulary: Vocabulary, each: int = 8) -> tuple[Batch, Tensor]:
     for number in grammar.NUMBERS:
         for thing in grammar.THINGS:
             for _ in range(each):
-                colour, way = rng.choice(list(grammar.COLOURS)), rng.choice(list(grammar.DIRECTIONS))
+                colour, way = rng.choice(list(grammar.COLORS)), rng.choice(list(grammar.DIRECTIONS))
                 sentence = grammar.Sentence(grammar.TEMPLATES[2][0], number, colour, way, thing, thing)
                 texts.append(vocabulary.encode(grammar.caption(rng, sentence)))
     lengths = torch.tensor([len(text) for text in texts])
@@ -183,7 +183,7 @@ def few(data: dict[str, Batch], encoder: nn.Module, seed: int, is_new: bool = Fa
     target = {split: data[split].labels["number"] for split in ("train", "test")}
     x, scores = {split: encode(encoder, data[split]) for split in ("train", "test")}, {}
     for count in LABELS:
-        chosen = few_labels(target["train"], count, seed)
+        chosen = few_shot_subset(target["train"], count, seed)
         y = target["train"][chosen]
         scores[f"probe, {count}"] = linear_probe(x["train"][chosen], y, x["test"], target["test"], seed)
         tuned = finetune(encoder, is_new, data["train"].data["video"][chosen], y, seed)

@@ -66,7 +66,7 @@ def methods(rates: dict[str, float]) -> dict[str, Callable[..., nn.Module]]:
         "sum": fusion.SumFusion,
         "product": fusion.ProductFusion,
         "gated": fusion.GatedFusion,
-        "FiLM": partial(fusion.FiLM, target="video"),
+        "FiLM": partial(fusion.FiLMFusion, target="video"),
         "tensor": fusion.TensorFusion,
         "low-rank tensor": fusion.LowRankTensorFusion,
         "late: mean": partial(fusion.LateFusion, how="mean"),
@@ -119,13 +119,13 @@ class Fused(nn.Module):
         self.names = names
         late = method.startswith("late:")
         self.fusion = methods(rates)[method](dict.fromkeys(names, DIM), dim=num_classes if late else WIDTH)
-        self.takes_steps = getattr(self.fusion, "takes_steps", False)
+        self.uses_sequence = getattr(self.fusion, "uses_sequence", False)
         self.head = nn.Identity() if late else nn.Sequential(nn.GELU(), nn.Linear(WIDTH, num_classes))
 
     def forward(self, batch: Batch) -> Tensor:
         """Return logits (B, num_classes)."""
         present = {name: batch.present[name] for name in self.names}
-        if not self.takes_steps:
+        if not self.uses_sequence:
             return self.head(self.fusion({name: batch.data[name] for name in self.names}, present))
         return self.head(self.fusion({name: batch.data[f"{name} steps"] for name in self.names}, present))
 
@@ -188,7 +188,7 @@ def encode(encoders: dict[str, nn.Module], batch: Batch) -> Batch:
     return Batch({key: torch.cat(values) for key, values in parts.items()}, present, labels=batch.labels)
 
 
-def standardise(data: dict[str, Batch], by: Batch) -> dict[str, Batch]:
+def standardize(data: dict[str, Batch], by: Batch) -> dict[str, Batch]:
     """Give each feature mean 0 and standard deviation 1 over the clips `by`: what all have in common says nothing."""
     moments = {key: torch.std_mean(x.flatten(0, -2), dim=0) for key, x in by.data.items()}  # (D,) each
 
@@ -259,10 +259,10 @@ def run_seed(seed: int) -> dict[str, dict[str, float]]:
             if its_noise == noise and question != "one noisy":
                 batches = redundant if relation == "redundant" else load(relation, noise, vocabulary)
                 features = {split: encode(encoders, batch) for split, batch in batches.items()}
-                data[question] = standardise(features, learned_on)
+                data[question] = standardize(features, learned_on)
         if noise == NOISE:
             ruined = {split: encode(encoders, batch) for split, batch in load("redundant", RUINED, vocabulary).items()}
-            ruined = standardise(ruined, learned_on)
+            ruined = standardize(ruined, learned_on)
     splits = enumerate(data["redundant"].items())
     data["one noisy"] = {split: ruin_one(features, ruined[split], 10 * seed + k) for k, (split, features) in splits}
     print(f"seed {seed}: encoders and features after {time.perf_counter() - start:.0f} s", flush=True)

@@ -24,7 +24,7 @@ from torch.nn.functional import cross_entropy
 
 import mmlearn
 from benchmarks.first_model import accuracy
-from benchmarks.fusion import METHODS, answer, encode, standardise
+from benchmarks.fusion import METHODS, answer, encode, standardize
 from benchmarks.grid import EPOCHS, build, load, shift
 from benchmarks.report import begin, save, spread
 from mmlearn import Batch, Clip, collate, fit, predict
@@ -164,7 +164,7 @@ def run_seed(seed: int, root: str) -> dict[str, Any]:
     scores, exponents = products(alone, data)
     lips = {split: accuracy(alone["video"], batch, LABEL) for split, batch in data.items()}
     found = {split: features(alone, batch, MOVED if split == "train" else 0) for split, batch in data.items()}
-    found = standardise(found, found["train"])
+    found = standardize(found, found["train"])
     parts = {"train": found["train"], "valid": every(found["valid"])}
     tests = {level: at(level, found["test"]) for level in LEVELS}
     print(f"seed {seed}: encoders and features after {time.perf_counter() - start:.0f} s", flush=True)

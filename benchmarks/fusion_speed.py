@@ -82,7 +82,7 @@ def plain_attention(module: Any, x: list[Tensor]) -> Callable[[], Tensor]:
     """The same for fusions of steps: projection, codes and torch's own blocks' expressions, without masks."""
     names, tokens = module.tokens.names, module.tokens
     seconds = (torch.arange(STEPS, device=x[0].device) + 0.5) / 1.0
-    code = mmlearn.nn.time_encoding(seconds, DIM)
+    code = mmlearn.nn.sinusoidal_encoding(seconds, DIM)
 
     def steps() -> list[Tensor]:
         return [tokens.project[n](v) + (tokens.kind[n] + code) for n, v in zip(names, x, strict=True)]
@@ -170,7 +170,7 @@ def against_plain() -> dict[str, Any]:
     for name in fusion.__all__:
         torch.manual_seed(0)
         module: Any = getattr(fusion, name)(DIMS, dim=DIM).to(device).eval()
-        shape = (BATCH, STEPS) if getattr(module, "takes_steps", False) else (BATCH,)
+        shape = (BATCH, STEPS) if getattr(module, "uses_sequence", False) else (BATCH,)
         features = {n: torch.randn(*shape, DIMS[n], device=device) for n in sorted(DIMS)}
         reference = plain(module, list(features.values()))
         torch.testing.assert_close(module(features), reference(), atol=1e-4, rtol=1e-4)

@@ -29,11 +29,11 @@ from mmlearn.pretraining.autoencoder import ConvEncoder
 from mmlearn.pretraining.gan import (
     ConditionalGenerator,
     ProjectionDiscriminator,
+    classifier_accuracy,
     frechet_distance,
-    modes_covered,
+    mode_coverage,
     normalise_spectrally,
     precision_recall,
-    reader_accuracy,
     train_gan,
 )
 
@@ -62,7 +62,7 @@ GAMES: dict[str, dict[str, Any]] = {
 LARGE = ("hinge, spectral norm", "Wasserstein, gradient penalty")  # what is run beyond 32 pixels
 
 # Each makes 2,000 updates of the discriminator.
-MOMENTUM, OFTEN = {"betas": (0.9, 0.999), "steps": 2000}, {"judgements": 5, "steps": 400}
+MOMENTUM, OFTEN = {"betas": (0.9, 0.999), "steps": 2000}, {"discriminator_steps": 5, "steps": 400}
 RING: dict[str, dict[str, Any]] = {
     "minimax, momentum": {"objective": "minimax"} | MOMENTUM,
     "non-saturating, momentum": {"objective": "non-saturating"} | MOMENTUM,
@@ -94,7 +94,7 @@ def play_ring(game: str, seed: int) -> dict[str, float]:
     with torch.no_grad():
         distance, mode = torch.cdist(generator(torch.randn(1000, 8)), CENTRES).min(dim=1)
     good = distance < 4 * DEVIATION
-    return {"modes": modes_covered(torch.where(good, mode, -1), MODES), "good": float(good.float().mean())}
+    return {"modes": mode_coverage(torch.where(good, mode, -1), MODES), "good": float(good.float().mean())}
 
 
 class Witness(nn.Module):
@@ -167,8 +167,8 @@ def judge(reader: Witness, pictures: Tensor, asked: Tensor, real: Tensor) -> dic
         logits = reader.head(features)
     precision, recall = precision_recall(real, features)
     return {
-        "reader": reader_accuracy(logits, asked.to(logits.device)),
-        "modes": modes_covered(logits.argmax(dim=1).cpu(), len(ALPHABET)),
+        "reader": classifier_accuracy(logits, asked.to(logits.device)),
+        "modes": mode_coverage(logits.argmax(dim=1).cpu(), len(ALPHABET)),
         "frechet": frechet_distance(real, features),
         "precision": precision,
         "recall": recall,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import mmlearn
 from mmlearn import Batch
 from mmlearn.encoders import VideoTransformer
-from mmlearn.pretraining.masked import MaskedAutoencoder, MaskedPrediction, Split, tube_masking
+from mmlearn.pretraining.masked import MaskedAutoencoder, MaskedPrediction, PatchMask, tube_masking
 
 FULL: dict[str, Any] = {
     "shape": (16, 224, 224),
@@ -37,7 +37,7 @@ class Pretraining(nn.Module):
         self.model = MaskedAutoencoder("video", encoder, tube_masking, decoder, targets="channel")
         self.objective = MaskedPrediction()
 
-    def forward(self, video: Tensor, split: Split | None = None) -> Tensor:
+    def forward(self, video: Tensor, split: PatchMask | None = None) -> Tensor:
         """Return the loss of frames (B, 3, T, H, W)."""
         batch = Batch({"video": video}, {"video": torch.ones(len(video), dtype=torch.bool, device=video.device)})
         return self.objective.loss(self.model(batch, split), batch)
@@ -55,7 +55,7 @@ def contender(
     return lambda: Pretraining(**settings), make, lambda model, inputs: model(*inputs)
 
 
-def shallow(smoke: bool) -> tuple[nn.Module, tuple[Tensor, Split]]:
+def shallow(smoke: bool) -> tuple[nn.Module, tuple[Tensor, PatchMask]]:
     """Return the model with fewer layers, for a check of its numerics, with frames and what to hide of them."""
     device, settings = mmlearn.device(), SMOKE if smoke else FULL
     size = settings["size"] if smoke else {"dim": 768, "depth": 2, "num_heads": 12}

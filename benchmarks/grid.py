@@ -23,7 +23,7 @@ from mmlearn import Batch, Clip, MultimodalModel, collate, fit
 from mmlearn.datasets import Grid
 from mmlearn.encoders import AudioEncoder, VideoEncoder
 from mmlearn.finetuning import Classification
-from mmlearn.nn import OrderedPool
+from mmlearn.nn import PositionwisePool
 from mmlearn.preprocessing.audio import LogMel
 from mmlearn.preprocessing.video import to_motion
 
@@ -50,7 +50,7 @@ def load(root: str) -> dict[str, list[Clip]]:
 def build(names: list[str], num_classes: int, trained: dict[str, nn.Module] | None = None) -> MultimodalModel:
     """A model of mouth, voice or both."""
     new = {
-        "video": lambda: VideoEncoder(SIZE, tubelet=3, width=24, dropout=0.3, pool=OrderedPool(128, steps=25)),
+        "video": lambda: VideoEncoder(SIZE, tubelet=3, width=24, dropout=0.3, pool=PositionwisePool(128, steps=25)),
         "audio": AudioEncoder,
     }
     return assemble({name: new[name]() for name in names}, num_classes, trained)

@@ -31,7 +31,7 @@ from mmlearn.datasets.grid.corpus import FPS
 from mmlearn.encoders import AudioEncoder, VideoEncoder
 from mmlearn.finetuning import Regression, Scaling
 from mmlearn.fusion import ConcatFusion
-from mmlearn.nn import OrderedPool
+from mmlearn.nn import PositionwisePool
 from mmlearn.preprocessing.audio import LogMel
 from mmlearn.preprocessing.video import to_motion
 
@@ -66,7 +66,7 @@ def move(batch: Batch) -> Batch:
 
 def build(name: str, width: int, steps: dict[str, int]) -> MultimodalModel:
     """A model of mouth or voice that knows where in the clip a step stands."""
-    pool = OrderedPool(128, steps=steps[name])
+    pool = PositionwisePool(128, steps=steps[name])
     if name == "video":
         encoder: nn.Module = VideoEncoder(SIZE, tubelet=3, width=12, dropout=0.2, pool=pool)
     else:

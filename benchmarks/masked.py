@@ -32,7 +32,7 @@ from mmlearn.clip import Clip
 from mmlearn.datasets import HanziClips
 from mmlearn.encoders import AudioEncoder, AudioTransformer, TextTransformer, VideoTransformer, xavier
 from mmlearn.finetuning import Classification
-from mmlearn.finetuning.classification import few_labels, linear_probe
+from mmlearn.finetuning.classification import few_shot_subset, linear_probe
 from mmlearn.nn import PatchEmbedding, TokenEmbedding
 from mmlearn.preprocessing.audio import LogMel
 from mmlearn.preprocessing.text import Segmenter, Vocabulary
@@ -125,7 +125,7 @@ def features(steps: Callable[[Batch], tuple[Tensor, Tensor | None]], batch: Batc
 def probe(x: dict[str, Tensor], data: Data, seed: int, fact: str, few: int) -> float:
     """Accuracy on unseen clips, of a probe trained with a few labels of each class."""
     y = data["train"].labels[fact]
-    rows = few_labels(y, few, seed)
+    rows = few_shot_subset(y, few, seed)
     return linear_probe(x["train"][rows], y[rows], x["test"], data["test"].labels[fact], seed)
 
 
@@ -197,7 +197,7 @@ def finetune(encoder: nn.Module, data: Data, fact: str, few: int, seed: int) -> 
     steps, lr = int(FINETUNING["steps"]), FINETUNING["lr"]
     model = nn.Sequential(copy.deepcopy(encoder), nn.Linear(SIZE["dim"], FACTS[fact])).train()
     y = data["train"].labels[fact]
-    rows = few_labels(y, few, seed)
+    rows = few_shot_subset(y, few, seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
     for _ in range(steps):
@@ -239,7 +239,7 @@ def language(data: Data, vocabulary: Vocabulary, words: str | None, seed: int) -
 # All modalities
 
 
-def joint_model(vocabulary: Vocabulary, withhold: float = 0.3) -> JointMaskedAutoencoder:
+def joint_model(vocabulary: Vocabulary, drop_modalities: float = 0.3) -> JointMaskedAutoencoder:
     embeds = {
         "video": PatchEmbedding((FRAMES, SIDE, SIDE), PATCH["video"], SIZE["dim"], positions="waves"),
         "audio": PatchEmbedding((136, 64), PATCH["audio"], SIZE["dim"], channels=1, positions="waves"),
@@ -247,7 +247,9 @@ def joint_model(vocabulary: Vocabulary, withhold: float = 0.3) -> JointMaskedAut
     }
     maskings = {"video": partial(tube_masking, ratio=0.5), "text": partial(random_masking, ratio=0.5)}
     special = len(vocabulary.special)
-    model = JointMaskedAutoencoder(embeds, SIZE, maskings, DECODER, UNITS, withhold=withhold, num_special=special)
+    model = JointMaskedAutoencoder(
+        embeds, SIZE, maskings, DECODER, UNITS, drop_modalities=drop_modalities, num_special=special
+    )
     louder(xavier(model).embeds["text"])
     return model
 
@@ -280,15 +282,17 @@ def hear(mel: Tensor, batch: Batch) -> float:
     return float((predict(listener(), told).argmax(dim=1) == batch.labels["thing"]).float().mean())
 
 
-def joint(data: Data, vocabulary: Vocabulary, withhold: float, seed: int) -> Scores:
+def joint(data: Data, vocabulary: Vocabulary, drop_modalities: float, seed: int) -> Scores:
     """Tell the sound from the picture, and from the caption; probe on the picture alone."""
     mmlearn.seed_everything(seed)
-    model = joint_model(vocabulary, withhold)
+    model = joint_model(vocabulary, drop_modalities)
     pretrain(model, data, "joint", seed)
     test = data["test"]
     with torch.inference_mode():
         told = {
-            other: torch.cat([model.imagine(test[i : i + 100].only(other), "audio") for i in range(0, len(test), 100)])
+            other: torch.cat(
+                [model.reconstruct_modality(test[i : i + 100].only(other), "audio") for i in range(0, len(test), 100)]
+            )
             for other in ("video", "text")
         }
     x = {split: features(lambda b: model.steps(b.only("video")), data[split]) for split in ("train", "test")}

@@ -39,7 +39,7 @@ from mmlearn.datasets import HanziClips
 from mmlearn.datasets.hanzi import grammar
 from mmlearn.datasets.hanzi.characters import characters
 from mmlearn.encoders import ImageTransformer
-from mmlearn.finetuning import Classification, few_labels, linear_probe
+from mmlearn.finetuning import Classification, few_shot_subset, linear_probe
 from mmlearn.pretraining import (
     ELBO,
     Autoencoder,
@@ -298,7 +298,7 @@ def right(model: nn.Module, batch: Batch) -> float:
 
 def try_rates(encoder: nn.Module, data: Data, seed: int) -> dict[float, float]:
     """Each of TRIED → accuracy on the validation characters, after finetuning with 20 labels a class."""
-    few = data["train"][few_labels(data["train"].labels["character"], 20, seed)]
+    few = data["train"][few_shot_subset(data["train"].labels["character"], 20, seed)]
     return {rate: right(finetune(encoder, few, seed, rate), data["valid"]) for rate in TRIED}
 
 
@@ -318,7 +318,7 @@ def judge(
     rate = max(row["rates"], key=row["rates"].get) if seen and times == 1 else None
     test, x = data["test"], {split: features(encoder, data[split]) for split in ("train", "test")}
     for count in LABELS:
-        few = few_labels(data["train"].labels["character"], count, seed)
+        few = few_shot_subset(data["train"].labels["character"], count, seed)
         y = data["train"].labels["character"][few]
         row["probe"][count] = linear_probe(x["train"][few], y, x["test"], test.labels["character"], seed)
         if times == 1:

@@ -25,7 +25,7 @@ from mmlearn.datasets.hanzi import grammar
 from mmlearn.datasets.hanzi.strokes import stroke_sequence
 from mmlearn.encoders import VideoEncoder
 from mmlearn.finetuning import EncoderDecoder, Seq2Seq
-from mmlearn.nn import OrderedPool, RecurrentEncoder
+from mmlearn.nn import PositionwisePool, RecurrentEncoder
 from mmlearn.preprocessing.audio import LogMel, mix
 from mmlearn.preprocessing.text import Vocabulary, pinyin_syllables
 from mmlearn.preprocessing.video import to_tensor
@@ -57,7 +57,7 @@ def shown(clip: Clip) -> str:
     for time in (np.arange(8) + 0.5) * TUBELET / FPS:
         begun = [word.text for word in clip.words if word.start <= time < clip.labels["duration"]]
         signs += begun[-1] if begun else "〇"
-    return signs + list(grammar.COLOURS)[clip.labels["colour"]] + list(grammar.DIRECTIONS)[clip.labels["direction"]]
+    return signs + list(grammar.COLORS)[clip.labels["colour"]] + list(grammar.DIRECTIONS)[clip.labels["direction"]]
 
 
 class Reader(nn.Module):
@@ -66,7 +66,7 @@ class Reader(nn.Module):
     def __init__(self, num_tokens: int) -> None:
         super().__init__()
         self.encoder = VideoEncoder(tubelet=TUBELET, dim=DIM)
-        self.step, self.pool = nn.Linear(DIM, num_tokens), OrderedPool(DIM, 8)
+        self.step, self.pool = nn.Linear(DIM, num_tokens), PositionwisePool(DIM, 8)
         self.whole = nn.Linear(DIM, 2 * num_tokens)
 
     def forward(self, batch: Batch) -> torch.Tensor:
@@ -143,7 +143,7 @@ def right_captions(clip: Clip) -> re.Pattern[str]:
     )
     amount = one_of(["两" if number == "二" else number, str(clip.labels["number"] + 1)])
     amount += one_of(grammar.THINGS[thing].measures)
-    tint, noun = one_of(grammar.COLOUR_WORDS[colour][0]), one_of(grammar.THINGS[thing].words)
+    tint, noun = one_of(grammar.COLOR_WORDS[colour][0]), one_of(grammar.THINGS[thing].words)
     motion = "(?:正在|，)?" + one_of(grammar.DIRECTION_WORDS[way][0]) + one_of(grammar.MOVING[0])
     return re.compile(one_of(grammar.OPENINGS[0]) + f"(?:{amount}{tint}的{noun}|{tint}的{amount}{noun})" + motion)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mmlearn.batch import check_present
 
 
-def in_order(
+def order_modalities(
     names: Sequence[str], features: Mapping[str, Tensor], present: Mapping[str, Tensor] | None
 ) -> tuple[dict[str, Tensor], dict[str, Tensor | None]]:
     """Return features (B, …) and present (B,) in the order of `names`, whatever the order they came in.
@@ -41,7 +41,7 @@ def in_order(
     return ordered, dict(there)
 
 
-def choose(present: Tensor | None, tensor: Tensor, otherwise: Tensor | float) -> Tensor:
+def where_present(present: Tensor | None, tensor: Tensor, otherwise: Tensor | float) -> Tensor:
     """Return `tensor` (B, …, D) where it is `present`, (B,) or (B, N), and `otherwise` elsewhere; None: everywhere.
 
     `torch.where` chooses: multiplying by the mask would keep NaN, in the output and in the gradient.
@@ -54,7 +54,7 @@ def choose(present: Tensor | None, tensor: Tensor, otherwise: Tensor | float) ->
     return torch.where(keep, tensor, otherwise.to(tensor.dtype) if isinstance(otherwise, Tensor) else otherwise)
 
 
-class Absent(nn.ParameterDict):
+class MissingEmbedding(nn.ParameterDict):
     """One learned vector a modality, which stands in for it in samples that lack it.
 
     Args:
@@ -67,7 +67,7 @@ class Absent(nn.ParameterDict):
         super().__init__({name: nn.Parameter(torch.zeros(dims[name])) for name in sorted(dims)})
 
 
-def fill_absent(tensor: Tensor, present: Tensor) -> Tensor:
+def zero_missing(tensor: Tensor, present: Tensor) -> Tensor:
     """Put zeros where a modality is absent, so that nothing there reaches features or gradients.
 
     `torch.where` chooses: multiplying floats by the mask would keep NaN (whole numbers have none). It comes before the

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mmlearn.batch import Batch
-from mmlearn.missing import fill_absent
+from mmlearn.missing import zero_missing
 
 
 class MultimodalModel(nn.Module):
@@ -19,7 +19,7 @@ class MultimodalModel(nn.Module):
         encoders: name → module that maps `(tensor, mask)` to features (B, D). A batch may hold more modalities than
             these; they are not looked at.
         fusion: Module that maps `(features, present)` to (B, fusion.out_dim), such as `ConcatFusion`. If it has
-            `takes_steps`, as `BottleneckFusion` has, it is given what the encoders' method `steps(tensor, mask)`
+            `uses_sequence`, as `BottleneckFusion` has, it is given what the encoders' method `steps(tensor, mask)`
             returns: features (B, N, D) and a mask (B, N) for each modality.
         head: Module for the task, e.g. `nn.Linear(fusion.out_dim, num_classes)`.
 
@@ -39,16 +39,16 @@ class MultimodalModel(nn.Module):
             ValueError: If the batch lacks a modality of this model, or a sample has none of them.
         """
         features, masks = {}, {}
-        takes_steps = getattr(self.fusion, "takes_steps", False)
+        uses_sequence = getattr(self.fusion, "uses_sequence", False)
         for name, encoder in self.encoders.items():
             if name not in batch.data:
                 raise ValueError(f"the batch has no {name!r}; this model reads {sorted(self.encoders)}")
-            given = fill_absent(batch.data[name], batch.present[name]), batch.mask.get(name)
-            if takes_steps:
+            given = zero_missing(batch.data[name], batch.present[name]), batch.mask.get(name)
+            if uses_sequence:
                 features[name], masks[name] = encoder.steps(*given)
             else:
                 features[name] = encoder(*given)
         present = {name: batch.present[name] for name in features}
-        if takes_steps:
+        if uses_sequence:
             return self.head(self.fusion(features, present, masks))
         return self.head(self.fusion(features, present))

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 CHINESE_FONT = "Noto Sans CJK SC"
 # Okabe & Ito (2008): told apart with any of the common kinds of colour vision.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 # One colour a modality, the same in every chapter.
-COLOUR_OF = {"video": COLOURS[0], "audio": COLOURS[1], "text": COLOURS[2], "all three": COLOURS[5]}
+COLOR_OF = {"video": COLORS[0], "audio": COLORS[1], "text": COLORS[2], "all three": COLORS[5]}
 
 
 def chinese_font() -> Path:
@@ -48,7 +48,7 @@ def set_style() -> None:
     plt.rcParams.update(
         {
             "font.family": ["DejaVu Sans", CHINESE_FONT],
-            "axes.prop_cycle": plt.cycler(color=COLOURS),
+            "axes.prop_cycle": plt.cycler(color=COLORS),
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.unicode_minus": False,
@@ -95,9 +95,9 @@ def show_waveform(
         axis: Where to draw; by default a new figure.
     """
     axis = axis or plt.subplots(figsize=(8, 1.8))[1]
-    axis.plot(np.arange(len(audio)) / sample_rate, audio, color=COLOUR_OF["audio"], linewidth=0.5)
+    axis.plot(np.arange(len(audio)) / sample_rate, audio, color=COLOR_OF["audio"], linewidth=0.5)
     for word in words or []:
-        axis.axvspan(word.start, word.end, color=COLOURS[0], alpha=0.12)
+        axis.axvspan(word.start, word.end, color=COLORS[0], alpha=0.12)
         axis.text(
             (word.start + word.end) / 2, 1.0, word.text, ha="center", va="bottom", transform=axis.get_xaxis_transform()
         )

@@ -25,7 +25,7 @@ def rand(*shape: int) -> Tensor:
 
 
 CLIP = torch.randint(256, (4, 3, 4, 16, 16), generator=DICE, dtype=torch.uint8)
-GREY, MEL, IDS = CLIP[:, :1, :, :8, :8], 10 * rand(4, 8, 16) - 40, torch.randint(1, 9, (4, 16), generator=DICE)
+GRAY, MEL, IDS = CLIP[:, :1, :, :8, :8], 10 * rand(4, 8, 16) - 40, torch.randint(1, 9, (4, 16), generator=DICE)
 MASK = torch.arange(16) < torch.tensor([16, 9, 0, 3])[:, None]
 STEPS, VECTORS = rand(4, 6, 16), {"a": rand(4, 16), "b": rand(4, 16)}
 
@@ -58,7 +58,7 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple]] = {
     "Block": (lambda: n.Block(16, 2), (STEPS,)),
     "DropPath": (lambda: n.DropPath(0.5), (STEPS,)),
     "ImageTransformer": (lambda: n.ImageTransformer((16, 16), (8, 8), SIZE), (CLIP[:, :, 0],)),
-    "OrderedPool": (lambda: n.OrderedPool(16, 6), (STEPS, MASK[:, :6])),
+    "PositionwisePool": (lambda: n.PositionwisePool(16, 6), (STEPS, MASK[:, :6])),
     "PatchEmbedding": (lambda: n.PatchEmbedding((16, 16), (8, 8), 16), (rand(4, 3, 16, 16),)),
     "RecurrentEncoder": (lambda: n.RecurrentEncoder(num_features=8, dim=16), (MEL, MASK)),
     "RecurrentEncoder of tokens": (lambda: n.RecurrentEncoder(9, dim=16, cell="lstm"), (IDS, MASK)),
@@ -72,11 +72,11 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple]] = {
     "EncoderDecoder": (
         lambda: f.EncoderDecoder({"video": VIDEO(), "audio": n.AudioEncoder(8, 16, 8)}, {"video": 16, "audio": 16}, 9,
                                  16), (batch_of(video=CLIP, audio=MEL),)),
-    "LipEncoder": (lambda: f.LipEncoder((8, 8), 16, 4), (GREY, MASK[:, :4])),
+    "LipEncoder": (lambda: f.LipEncoder((8, 8), 16, 4), (GRAY, MASK[:, :4])),
     "VoiceEncoder": (lambda: f.VoiceEncoder(8, 16), (MEL, MASK)),
     "SpeechRecognizer": (
         lambda: f.SpeechRecognizer({"audio": f.VoiceEncoder(8, 16), "video": f.LipEncoder((8, 8), 16, 4)}, 9, 8),
-        (batch_of(audio=MEL, video=GREY),)),
+        (batch_of(audio=MEL, video=GRAY),)),
     "LoRALinear": (lambda: f.LoRALinear(nn.Linear(16, 16)), (STEPS,)),
     "Autoencoder": (
         lambda: p.Autoencoder("audio", p.ConvEncoder((8, 16), 4, 4), p.ConvDecoder(4, (8, 16), 4)),
@@ -105,7 +105,14 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple]] = {
             decoder=SIZE), (batch_of(video=CLIP, text=IDS),)),
 }  # fmt: skip
 OWN = {"ContrastiveLoss", "SigmoidLoss", "GaussianLikelihood", "BernoulliLikelihood"}  # take what models give
-WEIGHTED = {"Attention", "AttentionPool", "Block", "OrderedPool", "Transformer", "LoRALinear"}  # stand behind layers
+WEIGHTED = {
+    "Attention",
+    "AttentionPool",
+    "Block",
+    "PositionwisePool",
+    "Transformer",
+    "LoRALinear",
+}  # stand behind layers
 
 
 def exported() -> set[str]:
@@ -197,9 +204,9 @@ def test_what_else_models_offer(dtype: torch.dtype) -> None:
         assert ids.shape[0] == 4 and scores.isfinite().all() and not scores.is_inference()
     assert all(weights.isfinite().all() for weights in model.weights(batch).values())
     model, batch = half("JointMaskedAutoencoder")
-    assert model.steps(batch)[0].isfinite().all() and model.imagine(batch, "text").shape == IDS.shape
+    assert model.steps(batch)[0].isfinite().all() and model.reconstruct_modality(batch, "text").shape == IDS.shape
     model, batch = half("MaskedAutoencoder")
-    assert model.fill(batch, model(batch)).isfinite().all()
+    assert model.inpaint(batch, model(batch)).isfinite().all()
     model, batch = half("Autoencoder")
     assert model.code(batch).isfinite().all()
     model, batch = half("ContrastiveModel")
@@ -208,11 +215,11 @@ def test_what_else_models_offer(dtype: torch.dtype) -> None:
 
 def test_float32_is_as_it_was() -> None:
     """Numbers that the code of before gave, to the bit: nothing is rounded on the way."""
-    from mmlearn.nn.functional import standardise
+    from mmlearn.nn.functional import standardize
 
     x = rand(3, 4, 7)
     std, mean = torch.std_mean(x, dim=(1, 2), keepdim=True, correction=0)
-    assert torch.equal(standardise(x), (x - mean) / (std + 1e-3))
-    assert standardise(x.double()).dtype == torch.float64 and standardise(x.half()).dtype == torch.float32
+    assert torch.equal(standardize(x), (x - mean) / (std + 1e-3))
+    assert standardize(x.double()).dtype == torch.float64 and standardize(x.half()).dtype == torch.float32
     model = AUDIO()
     assert model.double()(MEL.double()).dtype == torch.float64

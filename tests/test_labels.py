@@ -19,7 +19,7 @@ from mmlearn.finetuning import (
     Scaling,
     Seq2Seq,
     balanced_weights,
-    few_labels,
+    few_shot_subset,
     fit_temperature,
     linear_probe,
     reliability,
@@ -263,7 +263,7 @@ def test_whatever_takes_labels_leaves_missing_ones_out() -> None:
     y = torch.tensor([0, 1, -100, 0, 1, 0, 1, -100])
     x = torch.randn(8, 2, generator=DICE) + 5 * y.clamp(min=0)[:, None]
     assert torch.equal(balanced_weights(y, 2), torch.ones(2))
-    assert sorted(y[few_labels(y, 2)].tolist()) == [0, 0, 1, 1]
+    assert sorted(y[few_shot_subset(y, 2)].tolist()) == [0, 0, 1, 1]
     known = y != -100
     assert linear_probe(x, y, x, y) == linear_probe(x[known], y[known], x[known], y[known])
     with pytest.raises(ValueError, match="test_y has no class that is known"):

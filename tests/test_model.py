@@ -9,7 +9,7 @@ from torch import nn
 from mmlearn import Batch, MultimodalModel
 from mmlearn.encoders import AudioEncoder, TextEncoder, VideoEncoder
 from mmlearn.fusion import BottleneckFusion, ConcatFusion
-from mmlearn.missing import fill_absent
+from mmlearn.missing import zero_missing
 
 
 def make_model() -> MultimodalModel:
@@ -122,6 +122,6 @@ def test_a_model_says_what_it_lacks() -> None:
 
 def test_fill_absent_keeps_the_type() -> None:
     for dtype in (torch.uint8, torch.int64, torch.float32, torch.bfloat16):
-        filled = fill_absent(torch.ones(2, 3, dtype=dtype), torch.tensor([True, False]))
+        filled = zero_missing(torch.ones(2, 3, dtype=dtype), torch.tensor([True, False]))
         assert filled.dtype == dtype
         assert filled.tolist() == [[1, 1, 1], [0, 0, 0]]

@@ -12,7 +12,7 @@ import torch
 from benchmarks.first_model import NOISE, accuracy, join, load, train_alone
 from mmlearn import Clip, predict
 from mmlearn.datasets import HanziClips
-from mmlearn.plotting import COLOUR_OF, set_style
+from mmlearn.plotting import COLOR_OF, set_style
 from mmlearn.preprocessing.audio import LogMel
 
 matplotlib.use("Agg")
@@ -62,17 +62,17 @@ def draw(clip: Clip, probabilities: np.ndarray, names: list[str], accuracy: floa
     canvas.set(xlim=(0, 1), ylim=(0, 1))
     canvas.set_axis_off()
     for y, name in ((0.81, "video"), (0.425, "audio"), (0.08, "text")):
-        canvas.add_patch(arrow((0.545, y), (0.605, 0.5 + (y - 0.5) * 0.25), COLOUR_OF[name]))
+        canvas.add_patch(arrow((0.545, y), (0.605, 0.5 + (y - 0.5) * 0.25), COLOR_OF[name]))
     box = FancyBboxPatch(
         (0.612, 0.34), 0.09, 0.32, boxstyle="round,pad=0.006", facecolor="#eeeeee", edgecolor="#444444"
     )
     canvas.add_patch(box)
     canvas.text(0.657, 0.5, "fusion\n融合", ha="center", va="center", fontsize=14)
-    canvas.add_patch(arrow((0.712, 0.5), (0.765, 0.5), COLOUR_OF["all three"]))
+    canvas.add_patch(arrow((0.712, 0.5), (0.765, 0.5), COLOR_OF["all three"]))
 
     axis = figure.add_axes((0.80, 0.12, 0.18, 0.76))
     truth = clip.labels["number"]
-    colours = [COLOUR_OF["all three"] if k == truth else "#aaaaaa" for k in range(len(names))]
+    colours = [COLOR_OF["all three"] if k == truth else "#aaaaaa" for k in range(len(names))]
     axis.barh(names, probabilities, color=colours)
     axis.invert_yaxis()
     axis.set(xlim=(0, 1), xlabel="probability")
@@ -81,7 +81,7 @@ def draw(clip: Clip, probabilities: np.ndarray, names: list[str], accuracy: floa
 
 
 def title(axis: plt.Axes, text: str, modality: str) -> None:
-    axis.set_title(text, loc="left", fontsize=10, color=COLOUR_OF[modality])
+    axis.set_title(text, loc="left", fontsize=10, color=COLOR_OF[modality])
 
 
 def arrow(start: tuple[float, float], end: tuple[float, float], colour: str) -> FancyArrowPatch:

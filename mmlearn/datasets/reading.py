@@ -21,7 +21,7 @@ from mmlearn.preprocessing.video.sampling import MediaInfo, Sampling, probe, rea
 
 
 @dataclass(frozen=True)
-class Reading:
+class DecodeOptions:
     """How files become clips: the settings that `VideoFolder` and `read_shards` share; see `read_clip`.
 
     Raises:
@@ -144,7 +144,7 @@ def read_clip(
     return Clip(streams, rates, words, name=name or name_of(source), times=times)
 
 
-def dressed(clip: Clip, name: str, text: str | None, labels: dict[str, Any]) -> Clip:
+def with_metadata(clip: Clip, name: str, text: str | None, labels: dict[str, Any]) -> Clip:
     """Return a clip with what its file does not say: name, caption (none where it is empty) and labels."""
     return replace(clip, streams=clip.streams | ({"text": text} if text else {}), labels=dict(labels), name=name)
 

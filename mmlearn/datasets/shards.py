@@ -29,7 +29,7 @@ from tqdm.auto import tqdm
 from mmlearn import files
 from mmlearn.clip import Clip
 from mmlearn.datasets.folder.dataset import VideoFolder
-from mmlearn.datasets.reading import Reading, dressed
+from mmlearn.datasets.reading import DecodeOptions, with_metadata
 from mmlearn.media.sound_levels import Channel
 from mmlearn.preprocessing.video.sampling import Sampling
 from mmlearn.runtime import quiet
@@ -177,7 +177,7 @@ def read_shards(
 
     Chapter: preprocessing/batching.
     """
-    reading = Reading(num_frames, size, sample_rate, sampling, interval, channel)
+    reading = DecodeOptions(num_frames, size, sample_rate, sampling, interval, channel)
     return ShardedClips(Path(out), reading, shuffle, seed, share)
 
 
@@ -187,7 +187,7 @@ class ShardedClips(IterableDataset):
     Chapter: preprocessing/batching.
     """
 
-    def __init__(self, root: Path, reading: Reading, shuffle: int, seed: int, share: bool) -> None:
+    def __init__(self, root: Path, reading: DecodeOptions, shuffle: int, seed: int, share: bool) -> None:
         if shuffle < 0:
             raise ValueError(f"shuffle is {shuffle}; expected how many files to draw from, or 0")
         self.root, self.reading, self.shuffle, self.seed, self._share = root, reading, shuffle, seed, share
@@ -223,7 +223,7 @@ class ShardedClips(IterableDataset):
             source = _Named(data)
             source.name = f"{name}: {note['name']}"
             reading = replace(self.reading, start=note.get("start", 0.0), end=note.get("end"))
-            yield dressed(reading.clip(source), note["name"], note["text"], note["labels"])
+            yield with_metadata(reading.clip(source), note["name"], note["text"], note["labels"])
 
     def _own_shards(self) -> list[dict[str, Any]]:
         """Return this process's share."""

@@ -12,7 +12,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from mmlearn.encoders.transformer import Transformer, named_size
-from mmlearn.nn.functional import like_weights, standardise
+from mmlearn.nn.functional import like_weights, standardize
 from mmlearn.nn.patches import PatchEmbedding, Positions
 from mmlearn.nn.pooling import AttentionPool
 
@@ -46,7 +46,7 @@ class AudioEncoder(nn.Module):
 
     def steps(self, mel: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Encode log-mel (B, M, T) to one vector for eight of its steps, (B, T/8, dim), and their mask (B, T/8)."""
-        x = like_weights(standardise(mel, mask), self.convolutions)
+        x = like_weights(standardize(mel, mask), self.convolutions)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             if mask is not None:
                 x = x.masked_fill(~mask[:, None], 0.0)  # padding looks like what a convolution pads with
@@ -106,7 +106,7 @@ class AudioTransformer(nn.Module):
         if mel.shape[1] != self.embed.grid[1] * self.embed.patch[1]:
             raise ValueError(f"mel has {mel.shape[1]} bands; expected {self.embed.grid[1] * self.embed.patch[1]}")
         short = -mel.shape[2] % self.embed.patch[0]
-        x = nn.functional.pad(standardise(mel, mask), (0, short))  # (B, M, T)
+        x = nn.functional.pad(standardize(mel, mask), (0, short))  # (B, M, T)
         x = self.embed(x.transpose(1, 2)[:, None])  # (B, 1, T, M) → (B, N, dim)
         if mask is None:
             return self.transformer(x), None

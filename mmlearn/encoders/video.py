@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from mmlearn.encoders.transformer import Transformer, named_size
-from mmlearn.nn.functional import like_weights, precise, standardise
+from mmlearn.nn.functional import like_weights, standardize, to_float32
 from mmlearn.nn.patches import PatchEmbedding, Positions
 from mmlearn.nn.pooling import AttentionPool
 
@@ -136,10 +136,10 @@ class VideoTransformer(nn.Module):
         Raises:
             ValueError: If T, H or W is no multiple of the tubelet's.
         """
-        video = precise(video)
+        video = to_float32(video)
         if mask is None:
-            return self.transformer(self.embed(standardise(video))), None
-        video = standardise(video.movedim(2, -1), mask).movedim(-1, 2)  # padding becomes 0
+            return self.transformer(self.embed(standardize(video))), None
+        video = standardize(video.movedim(2, -1), mask).movedim(-1, 2)  # padding becomes 0
         x = self.embed(video)  # (B, N, dim)
         real = mask.unflatten(1, (-1, self.embed.patch[0])).any(dim=-1)  # (B, T) → (B, T/T')
         real = real.repeat_interleave(x.shape[1] // real.shape[1], dim=1)  # (B, N)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from mmlearn.encoders.transformer import Transformer, named_size
-from mmlearn.nn.functional import standardise
+from mmlearn.nn.functional import standardize
 from mmlearn.nn.patches import PatchEmbedding, Positions
 from mmlearn.nn.pooling import AttentionPool
 
@@ -56,4 +56,4 @@ class ImageTransformer(nn.Module):
         """
         if mask is not None:
             raise ValueError("ImageTransformer takes no mask; give pictures of equal size")
-        return self.transformer(self.embed(standardise(image))), None
+        return self.transformer(self.embed(standardize(image))), None

@@ -9,14 +9,14 @@ from mmlearn.finetuning.classification.calibration import (
 from mmlearn.finetuning.classification.lora import (
     LoRALinear,
     add_lora,
-    layerwise_rates,
+    layer_decay_groups,
     load_lora,
     lora_state_dict,
     merge_lora,
     unmerge_lora,
 )
 from mmlearn.finetuning.classification.objective import Classification, MultiLabel, balanced_weights
-from mmlearn.finetuning.classification.probing import few_labels, linear_probe
+from mmlearn.finetuning.classification.probing import few_shot_subset, linear_probe
 from mmlearn.finetuning.regression import Regression, Scaling
 from mmlearn.finetuning.seq2seq.model import BLEU, EncoderDecoder, Seq2Seq
 from mmlearn.finetuning.speech.model import CTC, FrameWise, LipEncoder, SpeechRecognizer, VoiceEncoder
@@ -39,9 +39,9 @@ __all__ = [
     "add_lora",
     "balanced_weights",
     "bootstrap_interval",
-    "few_labels",
+    "few_shot_subset",
     "fit_temperature",
-    "layerwise_rates",
+    "layer_decay_groups",
     "linear_probe",
     "load_lora",
     "lora_state_dict",

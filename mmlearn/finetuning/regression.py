@@ -17,7 +17,7 @@ from torchmetrics.wrappers.abstract import WrapperMetric
 
 from mmlearn.batch import Batch
 from mmlearn.labels import IGNORED
-from mmlearn.nn.functional import precise
+from mmlearn.nn.functional import to_float32
 
 Loss = Literal["mse", "mae", "huber", "gaussian"]
 FIRST = {"mse": "r2", "mae": "mae", "huber": "mae", "gaussian": "nll"}  # the metric that chooses the best epoch
@@ -142,7 +142,7 @@ class Regression:
             raise ValueError(
                 f"label {self.label!r} has shape {tuple(target.shape)}; expected (B,), one number a sample"
             )
-        target = torch.where(labelled, precise(target), torch.nan)
+        target = torch.where(labelled, to_float32(target), torch.nan)
         if not torch.compiler.is_compiling() and target.device.type == "cpu" and target.isinf().any():
             raise ValueError(f"label {self.label!r} holds infinite values; expected numbers, or NaN where missing")
         return target
@@ -221,7 +221,7 @@ class Regression:
                 f"the output has shape {tuple(output.shape)}; expected (B, {self.width}): the loss {self.kind!r} wants "
                 f"a head of width {self.width}"
             )
-        return precise(output).unbind(dim=1)
+        return to_float32(output).unbind(dim=1)
 
 
 class Known(WrapperMetric):

@@ -9,7 +9,7 @@ from mmlearn.fusion.attention import (
 )
 from mmlearn.fusion.feature import (
     ConcatFusion,
-    FiLM,
+    FiLMFusion,
     GatedFusion,
     LateFusion,
     LowRankTensorFusion,
@@ -25,7 +25,7 @@ __all__ = [
     "CoAttentionFusion",
     "ConcatFusion",
     "CrossAttentionFusion",
-    "FiLM",
+    "FiLMFusion",
     "GatedFusion",
     "IntermediateFusion",
     "JointAttentionFusion",

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmlearn.fusion.streams import Mask, Masks, Present, Streams, Tokens, mean_over
+from mmlearn.fusion.streams import Mask, Masks, Present, StreamEmbedding, Streams, mean_over
 from mmlearn.nn.attention import Attention, Block
 
 
@@ -25,12 +25,12 @@ class AttentionFusion(nn.Module):
         dims: name → width of a step of that modality.
         dim: Width of the output, also `.out_dim`.
         num_heads: Attention heads.
-        steps_per_second: See `Tokens`.
+        steps_per_second: See `StreamEmbedding`.
 
     Chapter: fusion/attention.
     """
 
-    takes_steps = True
+    uses_sequence = True
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class AttentionFusion(nn.Module):
         steps_per_second: dict[str, float] | None = None,
     ) -> None:
         super().__init__()
-        self.tokens = Tokens(dims, dim, steps_per_second)
+        self.tokens = StreamEmbedding(dims, dim, steps_per_second)
         self.query = nn.Parameter(torch.randn(1, dim) * dim**-0.5)
         self.attention = Attention(dim, num_heads)
         self.out_dim = dim
@@ -79,7 +79,7 @@ class CrossAttentionFusion(nn.Module):
         num_heads: Attention heads.
         depth: Number of blocks.
         target: The modality that asks; by default the first in alphabetical order.
-        steps_per_second: See `Tokens`.
+        steps_per_second: See `StreamEmbedding`.
 
     Raises:
         ValueError: If there is only one modality, or `target` is not among them.
@@ -87,7 +87,7 @@ class CrossAttentionFusion(nn.Module):
     Chapter: fusion/attention.
     """
 
-    takes_steps = True
+    uses_sequence = True
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class CrossAttentionFusion(nn.Module):
         self.target = target or min(dims)
         if len(dims) < 2 or self.target not in dims:
             raise ValueError(f"target is {self.target!r} of {sorted(dims)}; expected one of at least two modalities")
-        self.tokens = Tokens(dims, dim, steps_per_second)
+        self.tokens = StreamEmbedding(dims, dim, steps_per_second)
         self.blocks: Any = nn.ModuleList(Block(dim, num_heads, context_dim=dim) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
         self.out_dim = dim
@@ -142,7 +142,7 @@ class CoAttentionFusion(nn.Module):
         dim: Width of the output, also `.out_dim`.
         num_heads: Attention heads.
         depth: Number of blocks a pair.
-        steps_per_second: See `Tokens`.
+        steps_per_second: See `StreamEmbedding`.
 
     Raises:
         ValueError: If there is only one modality.
@@ -150,7 +150,7 @@ class CoAttentionFusion(nn.Module):
     Chapter: fusion/attention.
     """
 
-    takes_steps = True
+    uses_sequence = True
 
     def __init__(
         self,
@@ -163,7 +163,7 @@ class CoAttentionFusion(nn.Module):
         super().__init__()
         if len(dims) < 2:
             raise ValueError(f"dims holds {sorted(dims)}; expected at least two modalities")
-        self.tokens = Tokens(dims, dim, steps_per_second)
+        self.tokens = StreamEmbedding(dims, dim, steps_per_second)
         names = self.tokens.names
         self.cross: Any = nn.ModuleDict(
             {
@@ -219,12 +219,12 @@ class JointAttentionFusion(nn.Module):
         dim: Width of the output, also `.out_dim`.
         num_heads: Attention heads.
         depth: Number of blocks.
-        steps_per_second: See `Tokens`.
+        steps_per_second: See `StreamEmbedding`.
 
     Chapter: fusion/attention.
     """
 
-    takes_steps = True
+    uses_sequence = True
 
     def __init__(
         self,
@@ -235,7 +235,7 @@ class JointAttentionFusion(nn.Module):
         steps_per_second: dict[str, float] | None = None,
     ) -> None:
         super().__init__()
-        self.tokens = Tokens(dims, dim, steps_per_second)
+        self.tokens = StreamEmbedding(dims, dim, steps_per_second)
         self.blocks: Any = nn.ModuleList(Block(dim, num_heads) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
         self.out_dim = dim
@@ -275,7 +275,7 @@ class BottleneckFusion(nn.Module):
         depth: Number of layers.
         fuse_from: The first layer, from 0, with bottleneck tokens.
         num_bottlenecks: How many of them; the paper found 4 enough.
-        steps_per_second: See `Tokens`.
+        steps_per_second: See `StreamEmbedding`.
 
     Raises:
         ValueError: If `fuse_from` is not from 0 to `depth`.
@@ -283,7 +283,7 @@ class BottleneckFusion(nn.Module):
     Chapter: fusion/attention.
     """
 
-    takes_steps = True
+    uses_sequence = True
 
     def __init__(
         self,
@@ -298,7 +298,7 @@ class BottleneckFusion(nn.Module):
         super().__init__()
         if not 0 <= fuse_from <= depth:
             raise ValueError(f"fuse_from is {fuse_from}; expected 0 to depth, {depth}")
-        self.tokens = Tokens(dims, dim, steps_per_second)
+        self.tokens = StreamEmbedding(dims, dim, steps_per_second)
         self.layers: Any = nn.ModuleList(
             nn.ModuleDict({name: Block(dim, num_heads) for name in self.tokens.names}) for _ in range(depth)
         )

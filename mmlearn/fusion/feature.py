@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mmlearn.missing import Absent, choose, in_order
+from mmlearn.missing import MissingEmbedding, order_modalities, where_present
 
 
 class ConcatFusion(nn.Module):
@@ -32,7 +32,7 @@ class ConcatFusion(nn.Module):
     def __init__(self, dims: Mapping[str, int], dim: int = 128) -> None:
         super().__init__()
         self.names = sorted(dims)  # the order of the caller's dictionary must not matter
-        self.absent = Absent(dims)
+        self.absent = MissingEmbedding(dims)
         self.mix = nn.Linear(sum(dims.values()), dim)
         self.out_dim = dim
 
@@ -42,8 +42,8 @@ class ConcatFusion(nn.Module):
         Raises:
             ValueError: If a modality is not given, or a sample has none of them.
         """
-        vectors, there = in_order(self.names, features, present)
-        filled = [choose(there[n], x, self.absent[n]) for n, x in vectors.items()]
+        vectors, there = order_modalities(self.names, features, present)
+        filled = [where_present(there[n], x, self.absent[n]) for n, x in vectors.items()]
         return self.mix(torch.cat(filled, dim=-1))  # (B, sum of dims) → (B, dim)
 
 
@@ -69,8 +69,8 @@ class SumFusion(nn.Module):
 
     def forward(self, features: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> Tensor:
         """Fuse name → (B, dims[name]) to (B, dim); see `ConcatFusion.forward`."""
-        vectors, there = in_order(self.names, features, present)
-        parts = [self.project[n](choose(there[n], x, 0.0)) for n, x in vectors.items()]
+        vectors, there = order_modalities(self.names, features, present)
+        parts = [self.project[n](where_present(there[n], x, 0.0)) for n, x in vectors.items()]
         total = sum(parts[1:], start=parts[0])  # (B, dim)
         if present is not None:
             count = torch.stack([present[name] for name in self.names]).sum(dim=0)  # (B,)
@@ -100,8 +100,11 @@ class ProductFusion(nn.Module):
 
     def forward(self, features: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> Tensor:
         """Fuse name → (B, dims[name]) to (B, dim); see `ConcatFusion.forward`."""
-        vectors, there = in_order(self.names, features, present)
-        factors = [choose(there[n], self.project[n](choose(there[n], x, 0.0)).tanh(), 1.0) for n, x in vectors.items()]
+        vectors, there = order_modalities(self.names, features, present)
+        factors = [
+            where_present(there[n], self.project[n](where_present(there[n], x, 0.0)).tanh(), 1.0)
+            for n, x in vectors.items()
+        ]
         return self.mix(math.prod(factors[1:], start=factors[0]))
 
 
@@ -121,7 +124,7 @@ class GatedFusion(nn.Module):
     def __init__(self, dims: Mapping[str, int], dim: int = 128) -> None:
         super().__init__()
         self.names = sorted(dims)
-        self.absent = Absent(dims)
+        self.absent = MissingEmbedding(dims)
         self.project = nn.ModuleDict({name: nn.Linear(dims[name], dim) for name in self.names})
         self.gate = nn.Linear(sum(dims.values()), len(dims) * dim)
         self.out_dim = dim
@@ -134,8 +137,8 @@ class GatedFusion(nn.Module):
         self, features: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the fused (B, dim) and, for each modality, its gates (B, dim), which sum to 1 over the modalities."""
-        vectors, there = in_order(self.names, features, present)
-        filled = [choose(there[n], x, self.absent[n]) for n, x in vectors.items()]
+        vectors, there = order_modalities(self.names, features, present)
+        filled = [where_present(there[n], x, self.absent[n]) for n, x in vectors.items()]
         scores = self.gate(torch.cat(filled, dim=-1)).unflatten(-1, (len(self.names), -1))  # (B, M, dim)
         if present is not None:
             real = torch.stack([present[name] for name in self.names], dim=1)[..., None]  # (B, M, 1)
@@ -145,7 +148,7 @@ class GatedFusion(nn.Module):
         return (gates * values).sum(dim=1), dict(zip(self.names, gates.unbind(dim=1), strict=True))
 
 
-class FiLM(nn.Module):
+class FiLMFusion(nn.Module):
     """Let the other modalities scale and shift the features of one: `z = γ ∘ (W h_target) + β` (Perez et al. 2018).
 
     `γ = 1 + Σ_c G_c h_c` and `β = b + Σ_c B_c h_c` over the conditions c. An absent condition adds nothing; without
@@ -168,7 +171,7 @@ class FiLM(nn.Module):
         self.target = target or self.names[0]
         if self.target not in dims:
             raise ValueError(f"target is {target!r}; expected one of {self.names}")
-        self.absent = Absent({self.target: dims[self.target]})
+        self.absent = MissingEmbedding({self.target: dims[self.target]})
         self.project = nn.Linear(dims[self.target], dim)  # its bias is scaled with the rest
         self.modulate = nn.ModuleDict(
             {name: nn.Linear(dims[name], 2 * dim, bias=False) for name in self.names if name != self.target}
@@ -178,11 +181,13 @@ class FiLM(nn.Module):
 
     def forward(self, features: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> Tensor:
         """Fuse name → (B, dims[name]) to (B, dim); see `ConcatFusion.forward`."""
-        vectors, there = in_order(self.names, features, present)
-        base = self.project(choose(there[self.target], vectors[self.target], self.absent[self.target]))  # (B, dim)
+        vectors, there = order_modalities(self.names, features, present)
+        base = self.project(
+            where_present(there[self.target], vectors[self.target], self.absent[self.target])
+        )  # (B, dim)
         gamma, beta = torch.ones_like(base), self.bias
         for name, modulate in self.modulate.items():
-            scale, shift = modulate(choose(there[name], vectors[name], 0.0)).chunk(2, dim=-1)  # (B, dim) each
+            scale, shift = modulate(where_present(there[name], vectors[name], 0.0)).chunk(2, dim=-1)  # (B, dim) each
             gamma, beta = gamma + scale, beta + shift
         return gamma * base + beta
 
@@ -210,10 +215,10 @@ class TensorFusion(nn.Module):
 
     def forward(self, features: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> Tensor:
         """Fuse name → (B, dims[name]) to (B, dim); see `ConcatFusion.forward`."""
-        vectors, there = in_order(self.names, features, present)
+        vectors, there = order_modalities(self.names, features, present)
         product = next(iter(vectors.values())).new_ones(1, 1)  # (B, 1)
         for n, x in vectors.items():
-            narrow = choose(there[n], self.narrow[n](choose(there[n], x, 0.0)), 0.0)
+            narrow = where_present(there[n], self.narrow[n](where_present(there[n], x, 0.0)), 0.0)
             factor = nn.functional.pad(narrow, (0, 1), value=1.0)  # (B, width + 1)
             product = (product[:, :, None] * factor[:, None, :]).flatten(1)  # (B, K) → (B, K * (width + 1))
         return self.mix(product)
@@ -247,9 +252,9 @@ class LowRankTensorFusion(nn.Module):
 
     def forward(self, features: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> Tensor:
         """Fuse name → (B, dims[name]) to (B, dim); see `ConcatFusion.forward`."""
-        vectors, there = in_order(self.names, features, present)
+        vectors, there = order_modalities(self.names, features, present)
         factors = [
-            self.factors[n](choose(there[n], x, 0.0)).unflatten(-1, (self.rank, -1))  # (B, rank, dim)
+            self.factors[n](where_present(there[n], x, 0.0)).unflatten(-1, (self.rank, -1))  # (B, rank, dim)
             for n, x in vectors.items()
         ]
         product = math.prod(factors[1:], start=factors[0])
@@ -291,12 +296,12 @@ class LateFusion(nn.Module):
 
     def forward(self, features: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> Tensor:
         """Fuse name → (B, dims[name]) to log-probabilities (B, dim); see `ConcatFusion.forward`."""
-        vectors, there = in_order(self.names, features, present)
-        decisions = {n: self.heads[n](choose(there[n], x, 0.0)).log_softmax(dim=-1) for n, x in vectors.items()}
+        vectors, there = order_modalities(self.names, features, present)
+        decisions = {n: self.heads[n](where_present(there[n], x, 0.0)).log_softmax(dim=-1) for n, x in vectors.items()}
         if self.how == "mean":
-            votes = torch.stack([choose(there[n], d, -torch.inf) for n, d in decisions.items()])  # log 0
+            votes = torch.stack([where_present(there[n], d, -torch.inf) for n, d in decisions.items()])  # log 0
             return votes.logsumexp(dim=0).log_softmax(dim=-1)  # dividing by the count is left to the softmax
-        votes = torch.stack([choose(there[n], d, 0.0) for n, d in decisions.items()])  # (M, B, dim)
+        votes = torch.stack([where_present(there[n], d, 0.0) for n, d in decisions.items()])  # (M, B, dim)
         if self.exponents is not None:
             votes = votes * self.exponents[:, None, None].to(votes.dtype)
         return votes.sum(dim=0).log_softmax(dim=-1)

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmlearn.fusion.streams import Mask, Present, Tokens, mean_over
-from mmlearn.missing import choose, in_order
+from mmlearn.fusion.streams import Mask, Present, StreamEmbedding, mean_over
+from mmlearn.missing import order_modalities, where_present
 
 
 class StepBlock(nn.Module):
@@ -50,7 +50,7 @@ class LateralFusion(nn.Module):
         dims: name → width of a step of that modality.
         dim: Width of the layers and of the output, also `.out_dim`.
         depth: Number of layers, at least 2.
-        steps_per_second: name → rate of that modality's steps; see `Tokens`.
+        steps_per_second: name → rate of that modality's steps; see `StreamEmbedding`.
 
     Raises:
         ValueError: If `depth` is below 2: there would be no connection.
@@ -58,7 +58,7 @@ class LateralFusion(nn.Module):
     Chapter: fusion/hierarchical.
     """
 
-    takes_steps = True
+    uses_sequence = True
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class LateralFusion(nn.Module):
         super().__init__()
         if depth < 2:
             raise ValueError(f"depth is {depth}; expected at least 2: connections lie between layers")
-        self.tokens = Tokens(dims, dim, steps_per_second)
+        self.tokens = StreamEmbedding(dims, dim, steps_per_second)
         names = self.tokens.names
         self.layers: Any = nn.ModuleList(nn.ModuleDict({name: StepBlock(dim) for name in names}) for _ in range(depth))
         self.lateral: Any = nn.ModuleList(
@@ -118,7 +118,7 @@ class IntermediateFusion(nn.Module):
         dim: Width of the layers and of the output, also `.out_dim`.
         depth: Number of layers.
         fuse_at: How many of them come before the meeting.
-        steps_per_second: name → rate of that modality's steps; see `Tokens`.
+        steps_per_second: name → rate of that modality's steps; see `StreamEmbedding`.
 
     Raises:
         ValueError: If `fuse_at` is not from 0 to `depth`.
@@ -126,7 +126,7 @@ class IntermediateFusion(nn.Module):
     Chapter: fusion/hierarchical.
     """
 
-    takes_steps = True
+    uses_sequence = True
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class IntermediateFusion(nn.Module):
         super().__init__()
         if not 0 <= fuse_at <= depth:
             raise ValueError(f"fuse_at is {fuse_at}; expected 0 to depth, {depth}")
-        self.tokens = Tokens(dims, dim, steps_per_second)
+        self.tokens = StreamEmbedding(dims, dim, steps_per_second)
         names = self.tokens.names
         self.clock = max(names, key=lambda name: self.tokens.rates[name])
         self.apart: Any = nn.ModuleList(nn.ModuleDict({name: StepBlock(dim) for name in names}) for _ in range(fuse_at))
@@ -196,17 +196,17 @@ class TreeFusion(nn.Module):
         Raises:
             ValueError: If a modality is not given, or a sample has none of them.
         """
-        vectors, there = in_order(self.names, features, present)
+        vectors, there = order_modalities(self.names, features, present)
         nodes = iter(self.nodes)
 
         def climb(tree: Any) -> tuple[Tensor, Tensor | None]:
             if isinstance(tree, str):
-                return self.leaves[tree](choose(there[tree], vectors[tree], 0.0)), there[tree]
+                return self.leaves[tree](where_present(there[tree], vectors[tree], 0.0)), there[tree]
             (left, has_left), (right, has_right) = climb(tree[0]), climb(tree[1])
             both = next(nodes)(torch.cat([left, right], dim=-1)) + (left + right) / 2
             if has_left is None or has_right is None:  # all are present
                 return both, None
-            return choose(has_right, choose(has_left, both, right), left), has_left | has_right
+            return where_present(has_right, where_present(has_left, both, right), left), has_left | has_right
 
         return climb(self.order)[0]
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mmlearn.missing import Absent, choose, in_order
-from mmlearn.nn.embeddings import time_encoding
+from mmlearn.missing import MissingEmbedding, order_modalities, where_present
+from mmlearn.nn.embeddings import sinusoidal_encoding
 
 Present = Mapping[str, Tensor] | None  # name → bool (B,); None where all are present
 Mask = Mapping[str, Tensor | None] | None  # name → bool (B, N), True where a step is real
@@ -17,7 +17,7 @@ Streams = dict[str, Tensor]  # name → steps (B, N, D)
 Masks = dict[str, Tensor | None]  # name → bool (B, N), True where a step is real; None where all are
 
 
-class Tokens(nn.Module):
+class StreamEmbedding(nn.Module):
     """Project each modality's steps to one width, and add when they happen and what they are.
 
     A modality that a sample lacks becomes one learned step, so that every sample has something to be asked.
@@ -37,8 +37,8 @@ class Tokens(nn.Module):
         self.dim = dim
         self.rates = {name: float((steps_per_second or {}).get(name, 1.0)) for name in self.names}
         self.project = nn.ModuleDict({name: nn.Linear(dims[name], dim) for name in self.names})
-        self.kind = Absent(dict.fromkeys(self.names, dim))
-        self.absent = Absent(dict.fromkeys(self.names, dim))
+        self.kind = MissingEmbedding(dict.fromkeys(self.names, dim))
+        self.absent = MissingEmbedding(dict.fromkeys(self.names, dim))
 
     def forward(
         self,
@@ -58,7 +58,7 @@ class Tokens(nn.Module):
         """
         steps: Streams = {}
         real: Masks = {}
-        ordered, everywhere = in_order(self.names, features, present)
+        ordered, everywhere = order_modalities(self.names, features, present)
         for name, x in ordered.items():
             there = everywhere[name]
             x = x[:, None] if x.ndim == 2 else x  # (B, N, dims[name])
@@ -67,11 +67,11 @@ class Tokens(nn.Module):
             keep = (mask or {}).get(name)
             if there is not None:
                 keep = there[:, None].expand(x.shape[:2]) if keep is None else keep & there[:, None]  # (B, N)
-            y = self.project[name](choose(keep, x, 0.0))
-            y = y + (self.kind[name] + time_encoding(seconds, self.dim)).to(y.dtype)
+            y = self.project[name](where_present(keep, x, 0.0))
+            y = y + (self.kind[name] + sinusoidal_encoding(seconds, self.dim)).to(y.dtype)
             if keep is not None:
                 stand_in = ~keep.any(dim=1, keepdim=True) & (number == 0)  # (B, N): the first step, if none is real
-                y = choose(~stand_in, y, self.absent[name])
+                y = where_present(~stand_in, y, self.absent[name])
                 keep = keep | stand_in
             steps[name], real[name] = y, keep
         return steps, real
@@ -84,12 +84,14 @@ class Tokens(nn.Module):
         """
         x, mask, count = steps[b], real[b], steps[a].shape[1]
         if self.rates[a] == self.rates[b] and count == x.shape[1]:  # the same clock
-            return (x, x.new_ones(x.shape[:2], dtype=torch.bool)) if mask is None else (choose(mask, x, 0.0), mask)
+            return (
+                (x, x.new_ones(x.shape[:2], dtype=torch.bool)) if mask is None else (where_present(mask, x, 0.0), mask)
+            )
         together = overlap(count, self.rates[a], x.shape[1], self.rates[b]).to(x.device)  # (N of a, N of b)
         heard = together.expand(len(x), -1, -1) if mask is None else together * mask[:, None, :]  # (B, N of a, N of b)
         total = heard.sum(dim=-1, keepdim=True)
         share = heard / total.clamp(min=1e-6)
-        return share.to(x.dtype) @ choose(mask, x, 0.0), total[..., 0] > 0
+        return share.to(x.dtype) @ where_present(mask, x, 0.0), total[..., 0] > 0
 
 
 def overlap(steps: int, rate: float, other_steps: int, other_rate: float) -> Tensor:
@@ -113,4 +115,4 @@ def mean_over(x: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return x.mean(dim=1)
     share = mask / mask.sum(dim=1, keepdim=True).clamp(min=1)  # (B, N)
-    return torch.einsum("bn,bnd->bd", share.to(x.dtype), choose(mask, x, 0.0))
+    return torch.einsum("bn,bnd->bd", share.to(x.dtype), where_present(mask, x, 0.0))

@@ -1,9 +1,9 @@
 """Building blocks in plain torch.nn: attention, embeddings, patches, pooling, recurrent networks."""
 
 from mmlearn.nn.attention import Attention, Block, DropPath
-from mmlearn.nn.embeddings import grid_encoding, rotate, rotation, time_encoding
+from mmlearn.nn.embeddings import rotate, rotation, sinusoidal_encoding, sinusoidal_encoding_nd
 from mmlearn.nn.patches import PatchEmbedding, TokenEmbedding, patchify, unpatchify
-from mmlearn.nn.pooling import AttentionPool, OrderedPool
+from mmlearn.nn.pooling import AttentionPool, PositionwisePool
 from mmlearn.nn.recurrent import RecurrentEncoder
 
 __all__ = [
@@ -11,14 +11,14 @@ __all__ = [
     "AttentionPool",
     "Block",
     "DropPath",
-    "OrderedPool",
     "PatchEmbedding",
+    "PositionwisePool",
     "RecurrentEncoder",
     "TokenEmbedding",
-    "grid_encoding",
     "patchify",
     "rotate",
     "rotation",
-    "time_encoding",
+    "sinusoidal_encoding",
+    "sinusoidal_encoding_nd",
     "unpatchify",
 ]

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-WAVES = (2.0, 20.0)  # wavelengths in cells that tell neighbours apart, for `grid_encoding`
+WAVES = (2.0, 20.0)  # wavelengths in cells that tell neighbours apart, for `sinusoidal_encoding_nd`
 
 
-def time_encoding(seconds: Tensor, dim: int, shortest: float = 0.1, longest: float = 100.0) -> Tensor:
+def sinusoidal_encoding(seconds: Tensor, dim: int, shortest: float = 0.1, longest: float = 100.0) -> Tensor:
     """Write times as sines and cosines of many wavelengths (Vaswani et al. 2017, section 3.5), on a clock in seconds.
 
     Two streams with different numbers of steps a second get like codes for like moments.
@@ -39,7 +39,7 @@ def time_encoding(seconds: Tensor, dim: int, shortest: float = 0.1, longest: flo
     return torch.cat([phase.sin(), phase.cos()], dim=-1)
 
 
-def grid_encoding(
+def sinusoidal_encoding_nd(
     grid: Sequence[int],
     dim: int,
     device: torch.device | str | None = None,

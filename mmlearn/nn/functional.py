@@ -4,14 +4,14 @@ import torch
 from torch import Tensor, nn
 
 
-def wide(tensor: Tensor) -> torch.dtype:
+def at_least_float32(tensor: Tensor) -> torch.dtype:
     """Return float32, or float64 where the tensor is that."""
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
-def precise(tensor: Tensor) -> Tensor:
+def to_float32(tensor: Tensor) -> Tensor:
     """Return a tensor in float32 at least. Chapter: pretraining/autoencoder."""
-    return tensor.to(wide(tensor))
+    return tensor.to(at_least_float32(tensor))
 
 
 def like_weights(x: Tensor, module: nn.Module) -> Tensor:
@@ -25,7 +25,7 @@ def like_weights(x: Tensor, module: nn.Module) -> Tensor:
     return x if weight is None else x.to(weight.dtype)
 
 
-def standardise(x: Tensor, mask: Tensor | None = None) -> Tensor:
+def standardize(x: Tensor, mask: Tensor | None = None) -> Tensor:
     """Give each sample of a batch mean 0 and standard deviation 1, over all that is real in it.
 
     Loudness, exposure and paper differ from clip to clip; without this step training stands still for several epochs.
@@ -36,7 +36,7 @@ def standardise(x: Tensor, mask: Tensor | None = None) -> Tensor:
 
     Chapter: start/first_model.
     """
-    x, dims = precise(x), tuple(range(1, x.ndim))
+    x, dims = to_float32(x), tuple(range(1, x.ndim))
     if mask is None:
         deviation, mean = torch.std_mean(x, dim=dims, keepdim=True, correction=0)
         return (x - mean) / (deviation + 1e-3)

@@ -34,7 +34,7 @@ class AttentionPool(nn.Module):
         return torch.einsum("bn,bnd->bd", weights, x)
 
 
-class OrderedPool(nn.Module):
+class PositionwisePool(nn.Module):
     """Mix steps linearly, each with weights of its own: for clips of equal length in which place in time has a meaning.
 
     Each step is narrowed first, then all steps are concatenated and projected. In a six-word sentence that is always

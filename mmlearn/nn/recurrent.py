@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from mmlearn.nn.functional import like_weights, standardise
+from mmlearn.nn.functional import like_weights, standardize
 from mmlearn.nn.pooling import AttentionPool
 
 CELLS: dict[str, type[nn.RNN | nn.LSTM | nn.GRU]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
@@ -89,4 +89,4 @@ class RecurrentEncoder(nn.Module):
 
     def _read(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Return features (B, N, M), standardised, in the type of the weights."""
-        return like_weights(standardise(x, mask), self.recurrent).transpose(1, 2)
+        return like_weights(standardize(x, mask), self.recurrent).transpose(1, 2)

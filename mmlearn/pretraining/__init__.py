@@ -22,14 +22,14 @@ from mmlearn.pretraining.contrastive.metrics import (
     zero_shot_classifier,
 )
 from mmlearn.pretraining.contrastive.model import Contrastive, ContrastiveModel
-from mmlearn.pretraining.gan.metrics import frechet_distance, modes_covered, precision_recall, reader_accuracy
+from mmlearn.pretraining.gan.metrics import classifier_accuracy, frechet_distance, mode_coverage, precision_recall
 from mmlearn.pretraining.gan.networks import ConditionalGenerator, ProjectionDiscriminator
 from mmlearn.pretraining.gan.training import discriminator_loss, generator_loss, gradient_penalty, train_gan
 from mmlearn.pretraining.masked.autoencoder import MaskedAutoencoder, MaskedPrediction
 from mmlearn.pretraining.masked.joint import JointMaskedAutoencoder
 from mmlearn.pretraining.masked.language import MaskedLanguageModel
 from mmlearn.pretraining.masked.masking import (
-    Split,
+    PatchMask,
     mask_tokens,
     random_masking,
     strip_masking,
@@ -55,12 +55,13 @@ __all__ = [
     "MaskedLanguageModel",
     "MaskedPrediction",
     "MultimodalVAE",
+    "PatchMask",
     "ProjectionDiscriminator",
     "Reconstruction",
     "RetrievalRecall",
     "SigmoidLoss",
-    "Split",
     "alignment",
+    "classifier_accuracy",
     "discriminator_loss",
     "frechet_distance",
     "generator_loss",
@@ -70,12 +71,11 @@ __all__ = [
     "log_mixture",
     "mask_tokens",
     "modality_gap",
-    "modes_covered",
+    "mode_coverage",
     "precision_recall",
     "product_of_experts",
     "random_masking",
     "ranks",
-    "reader_accuracy",
     "recall_at",
     "siglip_loss",
     "strip_masking",

@@ -69,7 +69,7 @@ def fit(
         lr: Highest learning rate.
         weight_decay: AdamW's.
         parameter_groups: What to train, as optimisers take it, where parts have highest learning rates of their own
-            (see `mmlearn.finetuning.layerwise_rates`); by default the whole model with `lr`.
+            (see `mmlearn.finetuning.layer_decay_groups`); by default the whole model with `lr`.
         augment: Changes each training batch, e.g. hides modalities.
         out: Folder for the best weights, `model.safetensors`; by default nothing is written.
         use_precision: "no", "fp16" or "bf16"; by default what suits the device (`mmlearn.precision`).

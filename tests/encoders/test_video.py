@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmlearn.encoders import AudioEncoder, TextEncoder, VideoEncoder
-from mmlearn.nn.functional import standardise
+from mmlearn.nn.functional import standardize
 
 
 @given(st.integers(1, 30), st.integers(0, 9))
@@ -82,6 +82,6 @@ def test_standardise_each_sample_by_what_is_real() -> None:
     for row, length in enumerate((10, 6)):
         real = x[row, :, :length]
         expected = (real - real.mean()) / (real.std(correction=0) + 1e-3)
-        assert torch.allclose(standardise(x, mask)[row, :, :length], expected, atol=1e-5)
-    assert torch.allclose(standardise(x)[0], standardise(x, mask)[0], atol=1e-5)
-    assert not standardise(x, mask)[2].any()
+        assert torch.allclose(standardize(x, mask)[row, :, :length], expected, atol=1e-5)
+    assert torch.allclose(standardize(x)[0], standardize(x, mask)[0], atol=1e-5)
+    assert not standardize(x, mask)[2].any()

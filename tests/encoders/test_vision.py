@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from mmlearn.encoders import AudioTransformer, ImageTransformer, TextTransformer, VideoTransformer
-from mmlearn.nn import OrderedPool
+from mmlearn.nn import PositionwisePool
 
 SMALL = {"dim": 16, "depth": 2, "num_heads": 2}
 
@@ -125,7 +125,7 @@ def test_steps_of_video_and_audio_follow_time() -> None:
 
 
 def test_a_pool_of_ones_own_and_lengths() -> None:
-    encoder = VideoTransformer((4, 8, 8), (2, 4, 4), SMALL, pool=OrderedPool(16, steps=8, width=4))
+    encoder = VideoTransformer((4, 8, 8), (2, 4, 4), SMALL, pool=PositionwisePool(16, steps=8, width=4))
     assert encoder(torch.rand(2, 3, 4, 8, 8)).shape == (2, 16)
     assert AudioTransformer(6, (4, 3), 10, SMALL, positions="learned")(torch.randn(1, 6, 12)).shape == (1, 16)
 

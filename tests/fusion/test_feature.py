@@ -7,7 +7,7 @@ import torch
 
 from mmlearn.fusion import (
     ConcatFusion,
-    FiLM,
+    FiLMFusion,
     GatedFusion,
     LateFusion,
     LowRankTensorFusion,
@@ -96,7 +96,7 @@ def test_gates_sum_to_one_over_what_is_present() -> None:
 
 
 def test_film_without_conditions_is_the_identity() -> None:
-    fusion = FiLM({"video": 6, "audio": 2}, dim=6, target="video")
+    fusion = FiLMFusion({"video": 6, "audio": 2}, dim=6, target="video")
     features = {"video": torch.randn(5, 6), "audio": torch.randn(5, 2)}
     with torch.no_grad():
         fusion.project.weight.copy_(torch.eye(6))
@@ -191,6 +191,6 @@ def test_a_product_of_independent_witnesses_is_bayes_rule() -> None:
 
 def test_unfit_arguments() -> None:
     with pytest.raises(ValueError, match="target is 'smell'"):
-        FiLM(DIMS, target="smell")
+        FiLMFusion(DIMS, target="smell")
     with pytest.raises(ValueError, match="how is 'vote'"):
         LateFusion(DIMS, 3, how="vote")  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmlearn.fusion import IntermediateFusion, LateralFusion, TreeFusion
-from mmlearn.fusion.streams import Tokens, overlap
+from mmlearn.fusion.streams import StreamEmbedding, overlap
 from tests.fusion.methods import DIMS, RATES, build, make_features
 
 
@@ -21,7 +21,7 @@ def test_overlap_is_shared_time(steps: int, rate: float, others: int, other_rate
 
 def test_streams_meet_at_the_same_time() -> None:
     """Three steps a second onto one: the mean of three; and back: each three times."""
-    tokens = Tokens({"fast": 2, "slow": 2}, 2, {"fast": 3.0, "slow": 1.0})
+    tokens = StreamEmbedding({"fast": 2, "slow": 2}, 2, {"fast": 3.0, "slow": 1.0})
     steps = {"fast": torch.randn(2, 6, 2), "slow": torch.randn(2, 2, 2)}
     real: dict[str, torch.Tensor | None] = {"fast": None, "slow": None}
     at_slow, heard = tokens.at_steps_of("slow", "fast", steps, real)

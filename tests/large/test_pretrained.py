@@ -32,10 +32,10 @@ from transformers.utils import constants, logging
 
 from mmlearn.batch import Batch
 from mmlearn.fusion import ConcatFusion
-from mmlearn.large.pretrained import from_pretrained, layers, names, reading, save_published, to_published
+from mmlearn.large.pretrained import layers, load_pretrained, names, reading, save_published, to_published
 from mmlearn.model import MultimodalModel
 from mmlearn.pretraining.masked.autoencoder import MaskedPrediction
-from mmlearn.pretraining.masked.masking import Split
+from mmlearn.pretraining.masked.masking import PatchMask
 
 VIDEOMAE_HAS_BIASES = Version(transformers.__version__) >= Version("5.23")  # 5.15 has others than are published
 needs_biases = pytest.mark.skipif(not VIDEOMAE_HAS_BIASES, reason="VideoMAE's published biases need transformers 5.23")
@@ -104,7 +104,7 @@ def batch_of(data, mask=None):
 
 def hidden_split(hidden):
     """A split as a bool mask (B, N) says, True where hidden."""
-    return Split(*(flags.nonzero()[:, 1].view(len(hidden), -1) for flags in (~hidden, hidden)))
+    return PatchMask(*(flags.nonzero()[:, 1].view(len(hidden), -1) for flags in (~hidden, hidden)))
 
 
 def outputs(model, ours):
@@ -162,7 +162,7 @@ def norm_eps(model):
 def test_both_ways(name, tmp_path):
     model = make(name)
     model.save_pretrained(tmp_path / "theirs")
-    ours = from_pretrained(tmp_path / "theirs")
+    ours = load_pretrained(tmp_path / "theirs")
     assert not ours.training
     assert_equal_outputs(model, ours)
     assert sorted(norm_eps(ours)) == sorted(norm_eps(model))
@@ -180,14 +180,14 @@ def test_both_ways(name, tmp_path):
     other, report = type(model).from_pretrained(tmp_path / "ours", output_loading_info=True)
     assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")), report
     assert_equal_outputs(other.eval(), ours)
-    assert_equal_outputs(other, from_pretrained(str(tmp_path / "ours")))
+    assert_equal_outputs(other, load_pretrained(str(tmp_path / "ours")))
 
 
 @needs_biases
 def test_encoder_of_a_pretrained_model_is_published_alone(tmp_path):
     for name, bare in (("videomae pretraining", VideoMAEModel), ("ast classifier", ASTModel)):
         make(name).save_pretrained(tmp_path / name)
-        encoder = from_pretrained(tmp_path / name).encoder
+        encoder = load_pretrained(tmp_path / name).encoder
         save_published(encoder, tmp_path / f"{name} encoder")
         model, report = bare.from_pretrained(tmp_path / f"{name} encoder", output_loading_info=True)
         assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")), report
@@ -198,15 +198,15 @@ def test_several_files(tmp_path):
     model = make("clip")
     model.save_pretrained(tmp_path, max_shard_size="40KB")
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 2
-    assert_equal_outputs(model, from_pretrained(tmp_path))
+    assert_equal_outputs(model, load_pretrained(tmp_path))
     lost = sorted(tmp_path.glob("model-*.safetensors"))[1]
     lost.unlink()
     with pytest.raises(FileNotFoundError, match=rf"index\.json names \['{lost.name}'\]"):
-        from_pretrained(tmp_path)
+        load_pretrained(tmp_path)
     for text in ("", "{}", '{"weight_map": 1}'):
         (tmp_path / "model.safetensors.index.json").write_text(text)
         with pytest.raises(ValueError, match=r"index\.json is no index"):
-            from_pretrained(tmp_path)
+            load_pretrained(tmp_path)
 
 
 def test_older_file(tmp_path):
@@ -215,7 +215,7 @@ def test_older_file(tmp_path):
     tensors = load_file(tmp_path / "model.safetensors")
     (tmp_path / "model.safetensors").unlink()
     torch.save(tensors | {"text_model.embeddings.position_ids": torch.arange(9)[None]}, tmp_path / "pytorch_model.bin")
-    assert_equal_outputs(model, from_pretrained(tmp_path))
+    assert_equal_outputs(model, load_pretrained(tmp_path))
 
     class Evil:
         def __reduce__(self):
@@ -223,7 +223,7 @@ def test_older_file(tmp_path):
 
     (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps({"a": Evil()}, protocol=2))
     with pytest.raises(ValueError, match=r"pytorch_model\.bin cannot be read, or holds more than tensors"):
-        from_pretrained(tmp_path)
+        load_pretrained(tmp_path)
     assert not (tmp_path / "broken into").exists()
 
 
@@ -236,7 +236,7 @@ def test_older_settings(tmp_path):
     config["text_config"]["hidden_size"] = 7
     config["vision_config"].pop("layer_norm_eps")
     path.write_text(json.dumps(config))
-    assert_equal_outputs(model, from_pretrained(tmp_path))
+    assert_equal_outputs(model, load_pretrained(tmp_path))
 
 
 def test_names_that_transformers_uses_in_memory(tmp_path):
@@ -244,7 +244,7 @@ def test_names_that_transformers_uses_in_memory(tmp_path):
     model.save_pretrained(tmp_path)
     assert "videomae.encoder.layer.0.attention.attention.query.bias" in model.state_dict()
     save_file(model.state_dict(), tmp_path / "model.safetensors")
-    assert_equal_outputs(model, from_pretrained(tmp_path))
+    assert_equal_outputs(model, load_pretrained(tmp_path))
 
 
 def test_biases_of_keys_change_nothing(tmp_path):
@@ -257,12 +257,12 @@ def test_biases_of_keys_change_nothing(tmp_path):
     state = model.state_dict()
     assert sum(name.endswith("key.bias") for name in state) == 2
     save_file(state, tmp_path / "model.safetensors")
-    assert_equal_outputs(model, from_pretrained(tmp_path))
+    assert_equal_outputs(model, load_pretrained(tmp_path))
 
 
 def test_half_precision_is_read_as_single(tmp_path):
     make("ast").half().save_pretrained(tmp_path)
-    ours = from_pretrained(tmp_path)
+    ours = load_pretrained(tmp_path)
     assert {x.dtype for x in ours.parameters()} == {torch.float32}
     assert_equal_outputs(ASTModel.from_pretrained(tmp_path, dtype=torch.float32).eval(), ours)
     save_published(ours, tmp_path / "again")
@@ -275,7 +275,7 @@ def test_dropout_is_as_the_config_says(tmp_path):
         vision_config=PAIR["vision_config"] | {"attention_dropout": 0.4},
     )
     ChineseCLIPModel(config).save_pretrained(tmp_path)
-    encoders = from_pretrained(tmp_path).encoders
+    encoders = load_pretrained(tmp_path).encoders
     assert encoders["text"].dropout.p == 0.2
     assert {block.dropout.p for block in encoders["text"].transformer.blocks} == {0.2}
     assert {block.attention.dropout for block in encoders["text"].transformer.blocks} == {0.3}
@@ -342,7 +342,7 @@ def change(folder, **tensors):
 def test_missing_unexpected_and_wrong_tensors_are_named(folder):
     change(folder, **{"layernorm.bias": None, "more": torch.zeros(2), "embeddings.cls_token": torch.zeros(1, 28)})
     with pytest.raises(ValueError) as caught:
-        from_pretrained(folder)
+        load_pretrained(folder)
     message = str(caught.value)
     assert message.startswith(f"the tensors in {folder / 'model.safetensors'} do not fit AST: ")
     assert "layernorm.bias is missing" in message
@@ -353,14 +353,14 @@ def test_missing_unexpected_and_wrong_tensors_are_named(folder):
 def test_many_problems_are_counted(folder):
     change(folder, **{name: None for name in load_file(folder / "model.safetensors") if "layer.0" in name})
     with pytest.raises(ValueError, match=r"; and 6 more$"):
-        from_pretrained(folder)
+        load_pretrained(folder)
 
 
 def test_kernels_of_another_patch_do_not_fit(folder):
     weight = load_file(folder / "model.safetensors")["embeddings.patch_embeddings.projection.weight"]
     change(folder, **{"embeddings.patch_embeddings.projection.weight": weight.view(28, 1, 4, 16)})
     with pytest.raises(ValueError, match=r"projection\.weight is \(28, 1, 4, 16\), expected \(28, 1, 8, 8\)"):
-        from_pretrained(folder)
+        load_pretrained(folder)
 
 
 def test_kernels_that_are_linear_here_keep_their_shape(tmp_path):
@@ -368,14 +368,14 @@ def test_kernels_that_are_linear_here_keep_their_shape(tmp_path):
     weight = load_file(tmp_path / "model.safetensors")["embeddings.patch_embeddings.projection.weight"]
     change(tmp_path, **{"embeddings.patch_embeddings.projection.weight": weight.view(32, 3, 8, 4, 4)})
     with pytest.raises(ValueError, match=r"projection\.weight is \(32, 3, 8, 4, 4\), expected \(32, 3, 2, 8, 8\)"):
-        from_pretrained(tmp_path)
+        load_pretrained(tmp_path)
 
 
 def test_damaged_file(folder):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"model\.safetensors is no safetensors file, or is cut off"):
-        from_pretrained(folder)
+        load_pretrained(folder)
 
 
 @pytest.mark.parametrize(
@@ -399,7 +399,7 @@ def test_settings_that_are_not_supported(folder, settings, message):
     config = json.loads((folder / "config.json").read_text()) | settings
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=message):
-        from_pretrained(folder)
+        load_pretrained(folder)
 
 
 @pytest.mark.parametrize(
@@ -408,7 +408,7 @@ def test_settings_that_are_not_supported(folder, settings, message):
 def test_settings_that_are_none(folder, text):
     (folder / "config.json").write_text(text)
     with pytest.raises(ValueError, match=r"config\.json is no config"):
-        from_pretrained(folder)
+        load_pretrained(folder)
 
 
 @pytest.mark.parametrize(
@@ -439,7 +439,7 @@ def test_settings_that_ask_for_more_than_the_file_holds(tmp_path, name, settings
         config[key] = config[key] | value if isinstance(value, dict) else value
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=message):
-        from_pretrained(tmp_path)
+        load_pretrained(tmp_path)
 
 
 def test_a_file_of_ten_bytes(folder):
@@ -447,7 +447,7 @@ def test_a_file_of_ten_bytes(folder):
     config = json.loads((folder / "config.json").read_text()) | {"num_hidden_layers": 10**9}
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=r"model\.safetensors is no safetensors file, or is cut off"):
-        from_pretrained(folder)
+        load_pretrained(folder)
 
 
 def test_deeply_nested_settings_and_index(folder):
@@ -455,10 +455,10 @@ def test_deeply_nested_settings_and_index(folder):
     for text in ("[" * 100_000, '{"weight_map": {"a": "../model-1.safetensors"}}', '{"weight_map": {"a": 3}}'):
         (folder / "model.safetensors.index.json").write_text(text)
         with pytest.raises(ValueError, match=r"index\.json is no index"):
-            from_pretrained(folder)
+            load_pretrained(folder)
     (folder / "config.json").write_text("[" * 100_000)
     with pytest.raises(ValueError, match=r"config\.json is no config"):
-        from_pretrained(folder)
+        load_pretrained(folder)
 
 
 @pytest.mark.parametrize("version", ["2.9.1", "2.9.0+cpu", "2.8.0"])
@@ -468,11 +468,11 @@ def test_the_older_file_is_refused_where_reading_it_is_not_safe(tmp_path, monkey
     model.save_pretrained(tmp_path)
     torch.save(load_file(tmp_path / "model.safetensors"), tmp_path / "pytorch_model.bin")
     (tmp_path / "model.safetensors").unlink()
-    assert_equal_outputs(model, from_pretrained(tmp_path))
+    assert_equal_outputs(model, load_pretrained(tmp_path))
     monkeypatch.setattr(torch, "__version__", version)
     monkeypatch.setattr(torch, "load", None)
     with pytest.raises(ValueError, match=r"pytorch_model\.bin: reading such a file .* is not safe \(CVE-2026-24747\)"):
-        from_pretrained(tmp_path)
+        load_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("content", [[torch.zeros(1)], {"a": {"b": torch.zeros(1)}}, torch.zeros(1), {"a": 1}])
@@ -480,29 +480,29 @@ def test_an_older_file_of_other_things(folder, content):
     (folder / "model.safetensors").unlink()
     torch.save(content, folder / "pytorch_model.bin")
     with pytest.raises(ValueError, match=r"pytorch_model\.bin cannot be read, or holds more than tensors"):
-        from_pretrained(folder)
+        load_pretrained(folder)
 
 
 def test_files_and_folders_that_are_not_there(folder):
     with pytest.raises(FileNotFoundError, match=r"no folder .*nothing/here/at all$"):
-        from_pretrained("nothing/here/at all")
+        load_pretrained("nothing/here/at all")
     for name in ("./nothing", "~/nothing", "/nothing/here", "../nothing"):
         with pytest.raises(FileNotFoundError, match=r"no folder .*nothing"):
-            from_pretrained(name)
+            load_pretrained(name)
     with pytest.raises(FileNotFoundError, match=r"model\.safetensors is a file; expected the folder"):
-        from_pretrained(folder / "model.safetensors")
+        load_pretrained(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=r"no model\.safetensors in .*; it holds \['config\.json'\]"):
-        from_pretrained(folder)
+        load_pretrained(folder)
     (folder / "config.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"no config\.json in .*; it holds \[\]"):
-        from_pretrained(folder)
+        load_pretrained(folder)
 
 
 def test_models_of_others_are_not_written(tmp_path):
     make("clip").save_pretrained(tmp_path)
-    for model in (nn.Linear(1, 1), from_pretrained(tmp_path).encoders["image"]):
-        with pytest.raises(ValueError, match=f"the model is {type(model).__name__}; expected what from_pretrained"):
+    for model in (nn.Linear(1, 1), load_pretrained(tmp_path).encoders["image"]):
+        with pytest.raises(ValueError, match=f"the model is {type(model).__name__}; expected what load_pretrained"):
             to_published(model)
 
 
@@ -517,13 +517,13 @@ def test_name_on_the_hub(folder, monkeypatch):
         return str(folder)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    from_pretrained("MIT/ast-tiny", revision="v1")
+    load_pretrained("MIT/ast-tiny", revision="v1")
     assert calls == [("MIT/ast-tiny", "v1", reading.SAFE)]
 
     tensors = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     torch.save(tensors, folder / "pytorch_model.bin")
-    from_pretrained("ast")
+    load_pretrained("ast")
     assert [call[2] for call in calls[1:]] == [reading.SAFE, reading.OLD]  # the older file only where it is alone
 
 
@@ -531,7 +531,7 @@ def test_no_network(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ConnectionError, match=r"hf download MCG-NJU/videomae-base --local-dir FOLDER") as caught:
-        from_pretrained("MCG-NJU/videomae-base")
+        load_pretrained("MCG-NJU/videomae-base")
     assert isinstance(caught.value.__cause__, LocalEntryNotFoundError)
 
 
@@ -541,7 +541,7 @@ def test_names_that_the_hub_does_not_know(monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     with pytest.raises(FileNotFoundError, match=r"'a--b' is neither a folder here nor open on the .* hub: a reason"):
-        from_pretrained("a--b")
+        load_pretrained("a--b")
 
 
 # This package's conventions.
@@ -553,19 +553,19 @@ def test_bytes_are_normalised(tmp_path):
     x = torch.randint(256, (2, 3, 4, 16, 24), dtype=torch.uint8)
     means, deviations = constants.IMAGENET_DEFAULT_MEAN, constants.IMAGENET_DEFAULT_STD
     floats = torch.stack([(x[:, c] / 255 - means[c]) / deviations[c] for c in range(3)], dim=1)
-    encoder = from_pretrained(tmp_path / "v")
+    encoder = load_pretrained(tmp_path / "v")
     torch.testing.assert_close(encoder(x), encoder(floats))
     x = torch.randint(256, (2, 3, 16, 16), dtype=torch.uint8)
     means, deviations = constants.OPENAI_CLIP_MEAN, constants.OPENAI_CLIP_STD
     floats = torch.stack([(x[:, c] / 255 - means[c]) / deviations[c] for c in range(3)], dim=1)
-    encoder = from_pretrained(tmp_path / "c").encoders["image"]
+    encoder = load_pretrained(tmp_path / "c").encoders["image"]
     torch.testing.assert_close(encoder(x), encoder(floats))
 
 
 def test_sides_that_do_not_fit(tmp_path):
     for name in ("videomae", "clip", "ast"):
         make(name).save_pretrained(tmp_path / name)
-    encoder, image, audio = (from_pretrained(tmp_path / name) for name in ("videomae", "clip", "ast"))
+    encoder, image, audio = (load_pretrained(tmp_path / name) for name in ("videomae", "clip", "ast"))
     image = image.encoders["image"]
     for shape in ((1, 3, 4, 24, 16), (1, 3, 6, 16, 24), (1, 3, 16, 24)):
         with pytest.raises(ValueError, match=r"the input is .*; expected \(B, 3, 4, 16, 24\)"):
@@ -583,7 +583,7 @@ def test_sides_that_do_not_fit(tmp_path):
 
 def test_padding_of_video_changes_nothing(tmp_path):
     make("videomae").save_pretrained(tmp_path)
-    encoder = from_pretrained(tmp_path)
+    encoder = load_pretrained(tmp_path)
     x = video(make("videomae"))[:2]
     short = encoder.steps(x[:, :, :2])[0]  # two frames of four
     mask = torch.tensor([[True, True, False, False]]).expand(2, -1)
@@ -603,7 +603,7 @@ def test_shorter_sound(tmp_path):
     """Fewer steps, or padding: what transformers gives when it attends only to patches with something real in them."""
     model = make("ast")
     model.save_pretrained(tmp_path)
-    encoder = from_pretrained(tmp_path)
+    encoder = load_pretrained(tmp_path)
     for length in (1, 7, 33, 49, 50, 60):
         x = torch.randn(2, 24, length, generator=torch.Generator().manual_seed(length))
         full = nn.functional.pad(x, (0, 60 - length))
@@ -625,7 +625,7 @@ def test_shorter_sound(tmp_path):
 @pytest.mark.parametrize("name", ["clip", "clip with the first end token", "chinese clip"])
 def test_padding_of_text_changes_nothing(name, tmp_path):
     make(name).save_pretrained(tmp_path)
-    encoder = from_pretrained(tmp_path).encoders["text"]
+    encoder = load_pretrained(tmp_path).encoders["text"]
     ids, mask = sentences()
     other = torch.where(mask, ids, 39)  # end tokens behind the end
     torch.testing.assert_close(encoder(other, mask), encoder(ids, mask))
@@ -636,7 +636,7 @@ def test_padding_of_text_changes_nothing(name, tmp_path):
 
 def test_absent_pictures_change_nothing(tmp_path):
     make("chinese clip").save_pretrained(tmp_path)
-    model = from_pretrained(tmp_path)
+    model = load_pretrained(tmp_path)
     ids, mask = sentences()
     there = torch.tensor([True, False, True, True])
     results = []
@@ -653,7 +653,7 @@ def test_absent_pictures_change_nothing(tmp_path):
 
 def test_absent_video_changes_nothing(tmp_path):
     make("videomae pretraining").save_pretrained(tmp_path)
-    model = from_pretrained(tmp_path)
+    model = load_pretrained(tmp_path)
     x, there = video(make("videomae pretraining")), torch.tensor([True, False, True])
     hidden = torch.arange(8).expand(3, -1) % 4 != 1
     mask = torch.ones(3, 4, dtype=torch.bool)
@@ -668,19 +668,19 @@ def test_absent_video_changes_nothing(tmp_path):
         loss.backward()
         results.append([loss, *(p.grad for p in model.parameters())])
     assert all(x.isfinite().all() and x.equal(y) for x, y in zip(*results, strict=True))
-    assert guess.counts.tolist() == [[True] * 6, [False] * 6, [True] * 3 + [False] * 3]
+    assert guess.counted.tolist() == [[True] * 6, [False] * 6, [True] * 3 + [False] * 3]
     with torch.no_grad():  # the present and whole one by itself
         alone = model(batch_of({"video": x[:1]}), hidden_split(hidden[:1]))
-        torch.testing.assert_close(guess.errors[:1], alone.errors)
-        assert not guess.errors[1].any()
+        torch.testing.assert_close(guess.losses[:1], alone.losses)
+        assert not guess.losses[1].any()
 
 
 def test_videomae_hides_tubes_by_itself(tmp_path):
     VideoMAEForPreTraining(VideoMAEConfig(**PRETRAINING | {"image_size": 32})).save_pretrained(tmp_path)
-    model = from_pretrained(tmp_path)
+    model = load_pretrained(tmp_path)
     guess = model(batch_of({"video": torch.randint(256, (2, 3, 4, 32, 32), dtype=torch.uint8)}))
-    assert guess.kept.shape == (2, 4)  # two of 16 places, at two times
-    assert guess.kept[:, 2:].equal(guess.kept[:, :2] + 16)
+    assert guess.visible.shape == (2, 4)  # two of 16 places, at two times
+    assert guess.visible[:, 2:].equal(guess.visible[:, :2] + 16)
     with pytest.raises(ValueError, match=r"the batch has no 'video'; it has \['audio'\]"):
         model(batch_of({"audio": torch.zeros(1, 2, 3)}))
 
@@ -689,9 +689,9 @@ def test_in_a_multimodal_model(tmp_path):
     for name in ("videomae", "ast", "chinese clip"):
         make(name).save_pretrained(tmp_path / name)
     encoders = {
-        "video": from_pretrained(tmp_path / "videomae"),
-        "audio": from_pretrained(tmp_path / "ast"),
-        "text": from_pretrained(tmp_path / "chinese clip").encoders["text"],
+        "video": load_pretrained(tmp_path / "videomae"),
+        "audio": load_pretrained(tmp_path / "ast"),
+        "text": load_pretrained(tmp_path / "chinese clip").encoders["text"],
     }
     fusion = ConcatFusion({name: encoder.dim for name, encoder in encoders.items()}, dim=8)
     model = MultimodalModel(encoders, fusion, nn.Linear(fusion.out_dim, 2))

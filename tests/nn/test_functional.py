@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmlearn.nn.functional import precise, wide
+from mmlearn.nn.functional import at_least_float32, to_float32
 
 
 @pytest.mark.parametrize(
@@ -10,11 +10,11 @@ from mmlearn.nn.functional import precise, wide
 )
 def test_at_least_float32(given: str, kept: str) -> None:
     x = torch.tensor([1.0, -2.5], dtype=getattr(torch, given))
-    assert wide(x) == precise(x).dtype == getattr(torch, kept)
-    assert precise(x).tolist() == [1.0, -2.5]
+    assert at_least_float32(x) == to_float32(x).dtype == getattr(torch, kept)
+    assert to_float32(x).tolist() == [1.0, -2.5]
 
 
 def test_gradients_come_back_in_the_narrow_type() -> None:
     x = torch.tensor([0.5, 3.0], dtype=torch.bfloat16, requires_grad=True)
-    precise(x).square().sum().backward()
+    to_float32(x).square().sum().backward()
     assert x.grad.dtype == torch.bfloat16 and x.grad.tolist() == [1.0, 6.0]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from mmlearn.nn import PatchEmbedding, TokenEmbedding, grid_encoding, patchify, unpatchify
+from mmlearn.nn import PatchEmbedding, TokenEmbedding, patchify, sinusoidal_encoding_nd, unpatchify
 
 SHAPES = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 4)), min_size=1, max_size=3)  # (cells, patch) a side
 
@@ -40,7 +40,7 @@ def test_equals_a_convolution_with_kernel_equal_to_stride(sides: list[tuple[int,
 
 @pytest.mark.parametrize(("grid", "dim"), [((5,), 8), ((3, 4), 16), ((2, 3, 4), 14)])
 def test_places_against_the_formula(grid: tuple[int, ...], dim: int) -> None:
-    codes = grid_encoding(grid, dim).view(*grid, dim)
+    codes = sinusoidal_encoding_nd(grid, dim).view(*grid, dim)
     width = dim // (2 * len(grid)) * 2
     widths = [dim - width * (len(grid) - 1)] + [width] * (len(grid) - 1)
     for cell in torch.cartesian_prod(*(torch.arange(n) for n in grid)).view(-1, len(grid)).tolist():
@@ -52,7 +52,7 @@ def test_places_against_the_formula(grid: tuple[int, ...], dim: int) -> None:
 
 
 def test_waves_are_as_long_as_they_say_and_tell_neighbours_apart() -> None:
-    codes = grid_encoding((7,), 16, None, 3.0, 12.0)  # half sines, half cosines
+    codes = sinusoidal_encoding_nd((7,), 16, None, 3.0, 12.0)  # half sines, half cosines
     for k in range(8):
         length = 3.0 * 4.0 ** (k / 8)
         expected = torch.tensor([math.sin(2 * math.pi * p / length) for p in range(7)])
@@ -63,7 +63,7 @@ def test_waves_are_as_long_as_they_say_and_tell_neighbours_apart() -> None:
 
 
 def test_all_places_differ() -> None:
-    codes = grid_encoding((4, 5, 6), 48)
+    codes = sinusoidal_encoding_nd((4, 5, 6), 48)
     assert torch.cdist(codes, codes).add(torch.eye(120) * 9).min() > 0.05
 
 
@@ -90,7 +90,7 @@ def test_tokens_are_looked_up_and_placed() -> None:
     x = embed(ids)
     assert torch.equal(x[0, 1] - x[0, 0], embed.embed.weight[3] + embed.places.learned[1] - x[0, 0])
     assert torch.equal(x[0, 2], embed.places.learned[2])  # token 0 is nothing
-    assert torch.allclose(TokenEmbedding(9, 8, positions="sincos")(ids * 0)[0], grid_encoding((3,), 8))
+    assert torch.allclose(TokenEmbedding(9, 8, positions="sincos")(ids * 0)[0], sinusoidal_encoding_nd((3,), 8))
 
 
 def test_under_autocast_steps_are_half_as_wide() -> None:
@@ -111,6 +111,6 @@ def test_errors_name_what_was_found() -> None:
     with pytest.raises(ValueError, match="positions is 'none at all'"):
         PatchEmbedding((4, 4), (2, 2), 8, positions="none at all")
     with pytest.raises(ValueError, match="dim is 5"):
-        grid_encoding((2,), 5)
+        sinusoidal_encoding_nd((2,), 5)
     with pytest.raises(ValueError, match="dim is 4; expected an even number, at least 6"):
-        grid_encoding((2, 2, 2), 4)
+        sinusoidal_encoding_nd((2, 2, 2), 4)

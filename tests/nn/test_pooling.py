@@ -3,7 +3,7 @@
 import torch
 from torch.autograd import gradcheck
 
-from mmlearn.nn import AttentionPool, OrderedPool
+from mmlearn.nn import AttentionPool, PositionwisePool
 
 
 def test_equals_the_formula_in_the_open() -> None:
@@ -30,7 +30,7 @@ def test_gradients() -> None:
 
 
 def test_ordered_pool_is_a_sum_over_places() -> None:
-    pool = OrderedPool(3, steps=4, width=2)
+    pool = PositionwisePool(3, steps=4, width=2)
     x = torch.randn(5, 4, 3)
     weights = pool.mix.weight.view(3, 4, 2)  # (out, place, narrow)
     expected = sum(pool.narrow(x[:, n]) @ weights[:, n].T for n in range(4)) + pool.mix.bias
@@ -39,7 +39,7 @@ def test_ordered_pool_is_a_sum_over_places() -> None:
 
 
 def test_ordered_pool_forgets_padding() -> None:
-    pool = OrderedPool(3, steps=4)
+    pool = PositionwisePool(3, steps=4)
     x = torch.randn(1, 4, 3)
     mask = torch.tensor([[True, True, False, False]])
     spoilt = x.clone()

@@ -51,7 +51,7 @@ from mmlearn.preprocessing.audio import (
     wiener,
 )
 from mmlearn.preprocessing.image import read_image, resize, to_uint8
-from mmlearn.preprocessing.text import Segmenter, Vocabulary, characters, normalise, pinyin_syllables
+from mmlearn.preprocessing.text import Segmenter, Vocabulary, characters, normalize, pinyin_syllables
 from mmlearn.preprocessing.video.sampling import frame_times, probe, read_frames, read_video
 from tests.memory import peak_memory
 
@@ -386,7 +386,7 @@ MEDIA = (probe, frame_times, two_frames, frame_at_zero, read_audio, read_mp4, re
 PICTURES = (frame_times, two_frames, frame_at_zero)
 WHOLE = (read_mp4, read_clip, Clip.load)
 TEXT = (
-    normalise,
+    normalize,
     characters,
     pinyin_syllables,
     lambda text: segmenter().words(text),
@@ -626,16 +626,16 @@ ROWS = [
     # text
     Row("empty text", value(""), TEXT, lambda found: len(found) == 0),
     Row("white space", value(" \t\r\n\u3000"), TEXT[1:], lambda found: "".join(map(first, found)).strip() == ""),
-    Row("white space, normalised", value(" \t\r\n\u3000"), normalise, lambda found: found == ""),
-    Row("emoji", value("我👩‍👩‍👧爱🇨🇳"), (normalise, lambda text: "".join(characters(text))),
+    Row("white space, normalised", value(" \t\r\n\u3000"), normalize, lambda found: found == ""),
+    Row("emoji", value("我👩‍👩‍👧爱🇨🇳"), (normalize, lambda text: "".join(characters(text))),
         lambda found: found == "我👩‍👩‍👧爱🇨🇳"),
     Row("emoji in words", value("我👩‍👩‍👧爱🇨🇳"), TEXT[3:],
         lambda found: "".join(map(first, found)) == "我👩‍👩‍👧爱🇨🇳"),
     Row("a sentence of 1 MB", value("南京市长江大桥" * 50_000), (TEXT[0], TEXT[1], TEXT[3]), anything),
     Row("1 MB of one character", value("啊" * 350_000), (TEXT[0], TEXT[1], TEXT[3]), anything),
     Row("300 kB of traditional characters", value("龍飛鳳舞" * 25_000), (TEXT[0], TEXT[1], TEXT[3]), anything),
-    Row("control characters", value("红\0\x1b[31m\u200b\u202e山"), normalise, lambda found: found == "红[31m山"),
-    Row("unpaired surrogates", value("红\ud800山\udfff"), normalise, lambda found: found == "红\ufffd山\ufffd"),
+    Row("control characters", value("红\0\x1b[31m\u200b\u202e山"), normalize, lambda found: found == "红[31m山"),
+    Row("unpaired surrogates", value("红\ud800山\udfff"), normalize, lambda found: found == "红\ufffd山\ufffd"),
     Row("unpaired surrogates in words", value("红\ud800山\udfff"), TEXT[1:], lambda found: len(found) >= 3),
     Row("traditional characters", value("龍門石窟"), lambda text: Vocabulary(["龙门石窟"]).unknowns([text])[:2],
         lambda found: found == (2, 4)),

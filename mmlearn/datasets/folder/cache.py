@@ -27,7 +27,7 @@ import numpy as np
 from mmlearn import files
 from mmlearn.clip import Clip, Word
 from mmlearn.datasets.folder.pictures import are_numbered, hash_of_pictures, stamp_of_pictures
-from mmlearn.datasets.reading import Reading
+from mmlearn.datasets.reading import DecodeOptions
 from mmlearn.runtime import home
 
 VERSION = 2  # raise it when the same file and settings would give another clip
@@ -35,7 +35,7 @@ TICK = 1.0  # seconds: a file that is younger may be changed again without getti
 SUM = 16  # bytes of a checksum
 
 
-def key_of(sha256: str, reading: Reading) -> str:
+def key_of(sha256: str, reading: DecodeOptions) -> str:
     """Return what a clip is kept under: a hash of the file's hash and the settings."""
     return hashlib.sha256(json.dumps([VERSION, sha256, asdict(reading)]).encode()).hexdigest()
 
@@ -137,7 +137,7 @@ def hash_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def stamp_of(path: Path) -> list[int]:
+def file_stat(path: Path) -> list[int]:
     """Return a file's size, dates and number, which change when it does."""
     if path.is_dir() and are_numbered(os.listdir(path)):
         return stamp_of_pictures(path)
@@ -156,7 +156,7 @@ def check_no_hole(path: Path) -> None:
 
 
 def read_whole(
-    path: Path, reading: Reading, wanted: Callable[[str], bool], hashed: Callable[[Path], str] = hash_of
+    path: Path, reading: DecodeOptions, wanted: Callable[[str], bool], hashed: Callable[[Path], str] = hash_of
 ) -> tuple[list[int], str, Clip | None]:
     """Return a file's stamp and hash, and the clip that was read from the same bytes.
 
@@ -172,18 +172,18 @@ def read_whole(
     if path.is_file():
         check_no_hole(path)
     for _ in range(3):
-        stamp = stamp_of(path)
+        stamp = file_stat(path)
         sha256 = hashed(path)
         if not wanted(sha256):
             return stamp, sha256, None
         clip = reading.clip(path)
         young = max(stamp[1:3]) > (time.time() - TICK) * 1e9  # the date alone does not show another change
-        if stamp == stamp_of(path) and not (young and hash_of(path) != sha256):
+        if stamp == file_stat(path) and not (young and hash_of(path) != sha256):
             return stamp, sha256, clip
     raise ValueError(f"{path}: the file changes while it is read; expected one that is complete")
 
 
-class Ledger:
+class ScanIndex:
     """The hashes of a root's files, so that a file with the size and dates of before is not read again.
 
     Args:
@@ -223,7 +223,7 @@ class Ledger:
         """Return a file's hash, or "" where the file is new, gone, or another."""
         try:
             *stamp, sha256 = self._known[str(path)]
-            return str(sha256) if stamp == stamp_of(path) else ""
+            return str(sha256) if stamp == file_stat(path) else ""
         except (KeyError, TypeError, ValueError, OSError):
             return ""
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmlearn.clip import Word
-from mmlearn.datasets.folder.records import Entry, Listing
+from mmlearn.datasets.folder.records import Listing, Record
 from mmlearn.datasets.folder.table import decode
 
 _TIME = r"(?:(\d+):)?(\d\d?):(\d\d?(?:[.,]\d+)?)"
@@ -66,7 +66,7 @@ def read_captions(path: Path) -> list[Word]:
     return sorted(words, key=lambda word: word.start)
 
 
-def within(words: Sequence[Word], entry: Entry) -> list[Word]:
+def within(words: Sequence[Word], entry: Record) -> list[Word]:
     """Return the words in an entry's part of the film, on the part's clock."""
     end = float("inf") if entry.end is None else entry.end
     return [Word(word.text, max(word.start - entry.start, 0.0), min(word.end, end) - entry.start)

@@ -13,17 +13,17 @@ from functools import partial
 from pathlib import Path
 
 from mmlearn.clip import Clip
-from mmlearn.datasets.folder.cache import Ledger, hash_of, keep, kept, key_of, read_whole, stamp_of
+from mmlearn.datasets.folder.cache import ScanIndex, file_stat, hash_of, keep, kept, key_of, read_whole
 from mmlearn.datasets.folder.columns import Kind
 from mmlearn.datasets.folder.layout import Layout
 from mmlearn.datasets.folder.listing import list_clips
 from mmlearn.datasets.folder.parts import try_parts
-from mmlearn.datasets.folder.records import Entry, Listing
+from mmlearn.datasets.folder.records import Listing, Record
 from mmlearn.datasets.folder.reporting import report
-from mmlearn.datasets.folder.scan import examine
+from mmlearn.datasets.folder.scan import scan
 from mmlearn.datasets.folder.splitting import anything, by_content, choose, drawn, lacking, nothing
 from mmlearn.datasets.folder.suffixes import suffixes_of
-from mmlearn.datasets.reading import Reading, dressed, read_clip
+from mmlearn.datasets.reading import DecodeOptions, read_clip, with_metadata
 from mmlearn.media.container import local_path
 from mmlearn.media.sound_levels import Channel
 from mmlearn.preprocessing.video.sampling import Sampling
@@ -119,14 +119,14 @@ class VideoFolder:
         if workers is not None and workers < 1:
             raise ValueError(f"workers is {workers}; expected at least 1, or None")
         self.root, self.split, self.cache = Path(local_path(root)), split, cache
-        self.reading = Reading(num_frames, size, sample_rate, sampling, interval, channel, frame_rate)
+        self.reading = DecodeOptions(num_frames, size, sample_rate, sampling, interval, channel, frame_rate)
         listing = list_clips(self.root, layout, labels, suffixes_of(suffixes), frame_rate is not None)
         self.classes, self.skipped, self._listing = listing.classes, listing.skipped, listing
         if strict and self.skipped:
             name, reason = next(iter(self.skipped.items()))
             raise ValueError(f"{self.root / name}: {reason}")
         listed, to_draw = choose(listing.entries, split, self.root)
-        self.entries: list[Entry] = []
+        self.entries: list[Record] = []
         for entry, error in self._examine(listed, to_draw, seed, workers):
             if error is not None and strict:
                 raise error
@@ -139,12 +139,12 @@ class VideoFolder:
         self._warn(len(listed))
 
     def _examine(
-        self, listed: list[Entry], to_draw: str | None, seed: int, workers: int | None
-    ) -> Iterator[tuple[Entry, Exception | None]]:
+        self, listed: list[Record], to_draw: str | None, seed: int, workers: int | None
+    ) -> Iterator[tuple[Record, Exception | None]]:
         """Read what is in the split, and yield each clip with its file's hash, or with why it cannot be used."""
-        ledger = Ledger(self.root) if self.cache else None
+        ledger = ScanIndex(self.root) if self.cache else None
         reading = replace(self.reading, sampling="uniform", interval=None)  # shows whether a file can be read at all
-        look = partial(examine, reading=reading, ledger=ledger, workers=workers, title=f"Reading {self.root.name}")
+        look = partial(scan, reading=reading, ledger=ledger, workers=workers, title=f"Reading {self.root.name}")
         wanted = by_content(to_draw, seed)
         if to_draw and any(entry.group for entry in listed):
             hashes = look({entry.path for entry in listed}, wanted=nothing)
@@ -191,7 +191,7 @@ class VideoFolder:
             raise IndexError(f"index is {index}; this folder has {len(self)} clips")
         entry = self.entries[index]
         clip = self._read(entry)
-        return dressed(clip if clip.words else replace(clip, words=list(entry.words)), entry.name, entry.caption,
+        return with_metadata(clip if clip.words else replace(clip, words=list(entry.words)), entry.name, entry.caption,
                        entry.labels)  # fmt: skip
 
     def __iter__(self) -> Iterator[Clip]:
@@ -207,14 +207,14 @@ class VideoFolder:
         """Return a short text: how many clips, hours, sizes, rates; what has no sound or text; what was left out."""
         return report(str(self.root), self.entries, self.classes, self._listing, self.duplicates)
 
-    def _read(self, entry: Entry) -> Clip:
+    def _read(self, entry: Record) -> Clip:
         reading = replace(self.reading, start=entry.start, end=entry.end)
 
         def hashed(path: Path) -> str:  # a film with many parts is not hashed for each
-            return entry.sha256 if self._stamps.get(path) == stamp_of(path) else hash_of(path)
+            return entry.sha256 if self._stamps.get(path) == file_stat(path) else hash_of(path)
 
         if not self.cache or reading.random:
-            self._compare(entry, hashed(entry.path), stamp_of(entry.path))
+            self._compare(entry, hashed(entry.path), file_stat(entry.path))
             return reading.clip(entry.path)
         clip = kept(key_of(entry.sha256, reading))
         if clip is None:  # nothing could be kept, somebody has cleared the cache, or its file is damaged
@@ -225,7 +225,7 @@ class VideoFolder:
                 keep(key_of(sha256, reading), clip)
         return clip
 
-    def _compare(self, entry: Entry, sha256: str, stamp: list[int]) -> None:
+    def _compare(self, entry: Record, sha256: str, stamp: list[int]) -> None:
         """Warn where a file is no longer the one that was found when the folder was opened."""
         if sha256 == entry.sha256:
             self._stamps[entry.path] = stamp  # touched only
@@ -241,9 +241,9 @@ def _reason(error: Exception, path: Path) -> str:
     return str(error).removeprefix(f"{path}: ") or type(error).__name__
 
 
-def _duplicates(entries: list[Entry]) -> dict[str, str]:
+def _duplicates(entries: list[Record]) -> dict[str, str]:
     """Return name → name of the first clip whose file is another one with the same bytes."""
-    first: dict[str, Entry] = {}
+    first: dict[str, Record] = {}
     for entry in entries:
         first.setdefault(entry.sha256, entry)
     return {e.name: first[e.sha256].name for e in entries if first[e.sha256].path != e.path}

@@ -11,11 +11,11 @@ from mmlearn.datasets.folder.captions import add_captions
 from mmlearn.datasets.folder.columns import Kind
 from mmlearn.datasets.folder.layout import Layout, places
 from mmlearn.datasets.folder.pictures import are_numbered
-from mmlearn.datasets.folder.records import Entry, Listing, printable
+from mmlearn.datasets.folder.records import Listing, Record, printable
 from mmlearn.datasets.folder.suffixes import SUFFIXES, TYPESCRIPT, is_text
 from mmlearn.datasets.folder.table import list_table
 
-__all__ = ["Entry", "Listing", "list_clips", "printable"]
+__all__ = ["Listing", "Record", "list_clips", "printable"]
 
 TABLE = "clips.csv"  # where it lies beside the films
 
@@ -103,7 +103,7 @@ def _list_folder(root: Path, layout: Layout | None, suffixes: set[str], pictures
     number = {name: k for k, name in enumerate(names)}
     for path, p, (split, name) in zip(files, parts, found, strict=True):
         labels = {} if name is None else {"label": number[name]}
-        listing.entries.append(Entry(name=printable("/".join(p)), path=path, labels=labels, split=split))
+        listing.entries.append(Record(name=printable("/".join(p)), path=path, labels=labels, split=split))
     for path in sorted(root.glob("*.csv")):
         if _has_paths(path) and layout is None:
             listing.notes.append(f"{path.name} has a column path but is not read; open it itself, "

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from mmlearn.datasets.folder.records import Entry
+from mmlearn.datasets.folder.records import Record
 from mmlearn.datasets.folder.scan import in_parallel
 
 Span = tuple[float, float | None]  # start and end in seconds
@@ -28,7 +28,7 @@ class Film(NamedTuple):
 
 
 def try_parts(
-    read: Callable[[Entry], Any], parts: Sequence[Entry], workers: int | None, title: str
+    read: Callable[[Record], Any], parts: Sequence[Record], workers: int | None, title: str
 ) -> dict[tuple[Path, float, float | None], Exception]:
     """Read parts, several files at a time, and return (path, start, end) of those that cannot be read, and why.
 
@@ -48,11 +48,11 @@ def try_parts(
     return {(film.path, *span): error for film in films for span, error in results[cast(Path, film)].items()}
 
 
-def _try(film: Any, read: Callable[[Entry], Any]) -> dict[Span, Exception]:
+def _try(film: Any, read: Callable[[Record], Any]) -> dict[Span, Exception]:
     wrong: dict[Span, Exception] = {}
     for start, end in film.spans:
         try:
-            read(Entry("", film.path, sha256=film.sha256, start=start, end=end))
+            read(Record("", film.path, sha256=film.sha256, start=start, end=end))
         except (ValueError, OSError, MemoryError) as error:
             wrong[start, end] = error
     return wrong

@@ -12,7 +12,7 @@ from mmlearn.clip import Word
 
 
 @dataclass
-class Entry:
+class Record:
     """One clip: where it lies, and what is known about it. `sha256` of its file's bytes is found out later.
 
     Labels are class indices, numbers, or lists of them. `start` and `end` (seconds) choose a part of the file; clips of
@@ -52,7 +52,7 @@ class Listing:
     Chapter: preprocessing/batching.
     """
 
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[Record] = field(default_factory=list)
     classes: dict[str, list[str]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     ignored: Counter[str] = field(default_factory=Counter)

@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from mmlearn.datasets.folder.records import Entry, Listing
+from mmlearn.datasets.folder.records import Listing, Record
 from mmlearn.datasets.folder.scan import in_parallel
 from mmlearn.datasets.folder.splitting import count
 from mmlearn.preprocessing.video.sampling import MediaInfo, probe
 
 
 def report(
-    root: str, entries: Sequence[Entry], classes: Mapping[str, list[str]], listing: Listing, duplicates: dict[str, str]
+    root: str, entries: Sequence[Record], classes: Mapping[str, list[str]], listing: Listing, duplicates: dict[str, str]
 ) -> str:
     """Return a short text: how many clips, hours, sizes, rates; what has no sound or text; what was left out.
 
@@ -62,7 +62,7 @@ def counts(values: Iterable[str], most: int = 6) -> str:
     return ", ".join(f"{value} ({number})" for value, number in found[:most]) + (f", others ({rest})" if rest else "")
 
 
-def _labels(entries: Sequence[Entry], label: str, names: list[str] | None, most: int = 20) -> str:
+def _labels(entries: Sequence[Record], label: str, names: list[str] | None, most: int = 20) -> str:
     """Return how many clips each class has, those without any last; or from where to where numbers go."""
     if names is None:
         values = [entry.labels[label] for entry in entries if label in entry.labels]
@@ -75,7 +75,7 @@ def _labels(entries: Sequence[Entry], label: str, names: list[str] | None, most:
     return ", ".join([*([there] if there else []), *(f"{name} (0)" for name in gone[:most])]) + rest
 
 
-def _seconds(entry: Entry, info: MediaInfo) -> float:
+def _seconds(entry: Record, info: MediaInfo) -> float:
     """Return how long a clip lasts."""
     length = info.duration or 0.0
     end = entry.end if entry.end is not None and entry.end < (length or entry.end + 1) else length

@@ -17,16 +17,16 @@ from tqdm.auto import tqdm
 
 from mmlearn import workers as processes
 from mmlearn.datasets.folder.cache import (
-    Ledger,
+    ScanIndex,
+    file_stat,
     hash_of,
     keep,
     key_of,
     path_of,
     read_whole,
-    stamp_of,
     warn_not_kept,
 )
-from mmlearn.datasets.reading import Reading
+from mmlearn.datasets.reading import DecodeOptions
 from mmlearn.runtime import quiet
 
 Choice = Callable[[str], bool]  # whether a file with this hash is wanted
@@ -35,7 +35,7 @@ FEW = 8  # files for which starting another process takes longer than reading th
 PATIENCE = 300.0  # seconds that a worker process may take for a file, and one more for each 10⁶ bytes of it
 
 
-class Found(NamedTuple):
+class ScanResult(NamedTuple):
     """What examining a file gave: its hash ("" if unknown), what it looked like before, why it cannot be used.
 
     `not_kept` is why the clip that was read could not be kept.
@@ -47,9 +47,14 @@ class Found(NamedTuple):
     not_kept: OSError | None = None
 
 
-def examine(
-    paths: Iterable[Path], reading: Reading, ledger: Ledger | None, wanted: Choice, workers: int | None, title: str
-) -> dict[Path, Found]:
+def scan(
+    paths: Iterable[Path],
+    reading: DecodeOptions,
+    ledger: ScanIndex | None,
+    wanted: Choice,
+    workers: int | None,
+    title: str,
+) -> dict[Path, ScanResult]:
     """Hash every file, and read those that are wanted and have not been read so before.
 
     Where nothing can be kept, because the disk is full or the folder of data cannot be written, one warning says so.
@@ -62,7 +67,7 @@ def examine(
         workers: How many at a time; by default one per core.
         title: What the progress bar says.
     """
-    found: dict[Path, Found] = {}
+    found: dict[Path, ScanResult] = {}
     trouble: OSError | None = None
     with ExitStack() as opened:
         if ledger:
@@ -75,7 +80,7 @@ def examine(
         for path in sorted(paths):
             sha256 = ledger.look_up(path) if ledger else ""
             if sha256 and (not wanted(sha256) or path_of(key_of(sha256, reading)).is_file()):
-                found[path] = Found(sha256, stamp_of(path))
+                found[path] = ScanResult(sha256, file_stat(path))
             else:
                 todo.append(path)
         if todo:
@@ -94,7 +99,7 @@ def examine(
     return found
 
 
-def _examine(path: Path, reading: Reading, cached: bool, unfinished: Path | None, wanted: Choice) -> Found:
+def _examine(path: Path, reading: DecodeOptions, cached: bool, unfinished: Path | None, wanted: Choice) -> ScanResult:
     """Hash a file, see whether it can be read or is `cached`, and keep what was read."""
     sha256, stamp = "", list[int]()
 
@@ -103,25 +108,25 @@ def _examine(path: Path, reading: Reading, cached: bool, unfinished: Path | None
 
     def hashed(path: Path) -> str:
         nonlocal sha256, stamp
-        stamp, sha256 = stamp_of(path), hash_of(path)
+        stamp, sha256 = file_stat(path), hash_of(path)
         return sha256
 
     try:
         stamp, sha256, clip = read_whole(path, reading, new, hashed)
     except (ValueError, OSError, MemoryError) as error:
-        return Found(sha256, stamp, error)
+        return ScanResult(sha256, stamp, error)
     if cached and clip is not None:
         try:
             if unfinished is None:
                 raise OSError(errno.EROFS, "the folder of data cannot be written")
             keep(key_of(sha256, reading), clip, unfinished)
         except OSError as error:
-            return Found(sha256, stamp, not_kept=error)
-    return Found(sha256, stamp)
+            return ScanResult(sha256, stamp, not_kept=error)
+    return ScanResult(sha256, stamp)
 
 
-def _lost(path: Path, why: str) -> Found:
-    return Found("", [], RuntimeError(f"{path}: {why}"))
+def _lost(path: Path, why: str) -> ScanResult:
+    return ScanResult("", [], RuntimeError(f"{path}: {why}"))
 
 
 def in_parallel(

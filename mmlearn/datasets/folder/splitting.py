@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 
 from mmlearn.datasets.folder.layout import split_named
-from mmlearn.datasets.folder.records import Entry
+from mmlearn.datasets.folder.records import Record
 
 Choice = Callable[[str], bool]  # whether a file with this hash is wanted
 SHARES = {"train": (0.0, 0.8), "valid": (0.8, 0.9), "test": (0.9, 1.0)}  # parts of [0, 1)
 
 
-def choose(entries: list[Entry], split: str | None, root: Path) -> tuple[list[Entry], str | None]:
+def choose(entries: list[Record], split: str | None, root: Path) -> tuple[list[Record], str | None]:
     """Return the clips that a split may hold and, where they are still to be drawn by content, the split's name.
 
     Splits are found by their exact name, else by what it means: "valid" finds "val", "dev" and "Validation".
@@ -35,7 +35,7 @@ def choose(entries: list[Entry], split: str | None, root: Path) -> tuple[list[En
     return entries, meant
 
 
-def drawn(entries: Sequence[Entry], hashes: Mapping[Path, str], split: str, seed: int) -> Choice:
+def drawn(entries: Sequence[Record], hashes: Mapping[Path, str], split: str, seed: int) -> Choice:
     """Return which hashes are in a split, if clips of one group, and parts or copies of one file, stay together.
 
     Where a file has parts of two groups (a talk of two speakers), these are one group.
@@ -75,7 +75,7 @@ def is_in(key: str, split: str, seed: int) -> bool:
     return low <= draw < high
 
 
-def lacking(entries: Sequence[Entry], classes: Mapping[str, list[str]], split: str | None, by_hash: bool) -> list[str]:
+def lacking(entries: Sequence[Record], classes: Mapping[str, list[str]], split: str | None, by_hash: bool) -> list[str]:
     """Return a note for each label of which a split lacks classes."""
     notes = []
     for label, names in classes.items() if split is not None else ():
@@ -89,7 +89,7 @@ def lacking(entries: Sequence[Entry], classes: Mapping[str, list[str]], split: s
     return notes
 
 
-def count(entries: Sequence[Entry], label: str) -> dict[int, int]:
+def count(entries: Sequence[Record], label: str) -> dict[int, int]:
     """Return index of a class → how many clips have it."""
     found: dict[int, int] = {}
     for entry in entries:

@@ -13,7 +13,7 @@ from pathlib import Path
 from mmlearn.datasets.folder.columns import MISSING, Kind, check_declared, number_of, plain, read_column
 from mmlearn.datasets.folder.layout import split_named
 from mmlearn.datasets.folder.locating import forget, locate
-from mmlearn.datasets.folder.records import Entry, Listing
+from mmlearn.datasets.folder.records import Listing, Record
 
 OWN = ("path", "text", "split", "group", "start", "end")  # columns that are no labels
 _NEARLY = {"start_time", "end_time", "time_start", "time_end", "t_start", "t_end", "start_sec", "end_sec", "begin",
@@ -67,7 +67,7 @@ def list_table(path: Path, labels: Mapping[str, Kind]) -> Listing:
         if file != path.parent / name:
             listing.respelled[name] = str(file)
         listing.entries.append(
-            Entry(
+            Record(
                 name=name + part,
                 path=file,
                 text=columns["text"][k] or None if "text" in columns else None,
@@ -83,7 +83,7 @@ def list_table(path: Path, labels: Mapping[str, Kind]) -> Listing:
     return listing
 
 
-def _split_by_folders(entries: list[Entry], path: Path) -> None:
+def _split_by_folders(entries: list[Record], path: Path) -> None:
     """Take splits from folders called train, valid and test, where all files of a table lie in such folders."""
     parts = [tuple(re.split(r"[/\\]", entry.name.partition("#t=")[0])) for entry in entries]
     found = [split_named(part[0]) if len(part) > 1 else None for part in parts]

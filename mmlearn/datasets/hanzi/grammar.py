@@ -23,7 +23,7 @@ class Thing(NamedTuple):
 
 # Each label's classes, in the order of their integer labels.
 NUMBERS = tuple("一二三四五六七八九十")
-COLOURS = {"红": (214, 48, 40), "绿": (24, 150, 72), "蓝": (48, 92, 222), "黄": (226, 178, 24)}  # ink, RGB
+COLORS = {"红": (214, 48, 40), "绿": (24, 150, 72), "蓝": (48, 92, 222), "黄": (226, 178, 24)}  # ink, RGB
 DIRECTIONS = {"上": (0, -1), "下": (0, 1), "左": (-1, 0), "右": (1, 0)}  # drift: x to the right, y downwards
 THINGS = {
     "山": Thing(("座",), ("山", "高山", "大山"), "mountain", "mountains"),
@@ -41,7 +41,7 @@ THINGS = {
 }
 NEUTRAL = {"number": "几", "colour": "色", "direction": "向", "thing": "物"}  # stands where a factor is not told
 
-COLOUR_WORDS = {
+COLOR_WORDS = {
     "红": (("红色", "大红", "赤红"), ("red", "scarlet", "crimson")),
     "绿": (("绿色", "翠绿", "碧绿"), ("green", "emerald", "leafy green")),
     "蓝": (("蓝色", "天蓝", "湛蓝"), ("blue", "azure", "navy")),
@@ -65,7 +65,7 @@ TEMPLATES: dict[int, tuple[tuple[str, ...], ...]] = {  # by length; the number i
 }
 CLASSES: dict[str, list[str]] = {
     "number": list(NUMBERS),
-    "colour": list(COLOURS),
+    "colour": list(COLORS),
     "direction": list(DIRECTIONS),
     "thing": list(THINGS),
 }
@@ -108,7 +108,7 @@ def draw_sentence(rng: np.random.Generator, length: int, number: str) -> Sentenc
     """
     templates = TEMPLATES[length]
     template = templates[int(rng.integers(len(templates)))]
-    colour, direction = _pick(rng, list(COLOURS)), _pick(rng, list(DIRECTIONS))
+    colour, direction = _pick(rng, list(COLORS)), _pick(rng, list(DIRECTIONS))
     first, second = (list(THINGS)[i] for i in rng.permutation(len(THINGS))[:2])
     return Sentence(template, number, colour, direction, first, second)
 
@@ -153,7 +153,7 @@ def _chinese(rng: np.random.Generator, s: Sentence, hide: Sequence[str]) -> str:
     noun = "东西" if "thing" in hide else _pick(rng, thing.words)
     if "thing2" in s.template and "thing" not in hide:
         noun += _pick(rng, ["和", "跟"]) + _pick(rng, THINGS[s.thing2].words)
-    colour = "" if "colour" in hide else _pick(rng, COLOUR_WORDS[s.colour][0])
+    colour = "" if "colour" in hide else _pick(rng, COLOR_WORDS[s.colour][0])
     phrases = [f"{amount}{colour}的{noun}", f"{colour}的{amount}{noun}"] if colour else [f"{amount}{noun}"] * 2
     phrase = _pick(rng, phrases)
     way, move = _pick(rng, DIRECTION_WORDS[s.direction][0]), _pick(rng, MOVING[0])
@@ -164,7 +164,7 @@ def _chinese(rng: np.random.Generator, s: Sentence, hide: Sequence[str]) -> str:
 def _english(rng: np.random.Generator, s: Sentence, hide: Sequence[str]) -> str:
     one = s.number == "一" and "number" not in hide
     number = "some" if "number" in hide else NUMBER_WORDS[_value(s.number) - 1]
-    colour = "" if "colour" in hide else _pick(rng, COLOUR_WORDS[s.colour][1]) + " "
+    colour = "" if "colour" in hide else _pick(rng, COLOR_WORDS[s.colour][1]) + " "
     noun = ("thing" if one else "things") if "thing" in hide else THINGS[s.thing].one if one else THINGS[s.thing].many
     if "thing2" in s.template and "thing" not in hide:
         noun += f" and {THINGS[s.thing2].many}"

@@ -121,7 +121,7 @@ def plan_clip(recipe: Recipe, index: int, voices: tuple[str, ...]) -> Plan:
     drift = way * ("direction" not in hidden["video"])
     dark = rng.random() < 0.3
     paper = np.clip(rng.uniform(15, 55) if dark else rng.uniform(185, 250), 0, 255) + rng.uniform(-12, 5, 3)
-    ink = np.array(grammar.COLOURS[sentence.colour]) + (30 if dark else 0) + rng.uniform(-18, 18, 3)
+    ink = np.array(grammar.COLORS[sentence.colour]) + (30 if dark else 0) + rng.uniform(-18, 18, 3)
     return Plan(
         sentence=sentence,
         written=sentence.characters(hidden["video"]),

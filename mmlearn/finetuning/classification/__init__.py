@@ -7,14 +7,14 @@ from mmlearn.finetuning.classification.calibration import Reliability, bootstrap
 from mmlearn.finetuning.classification.lora import (
     LoRALinear,
     add_lora,
-    layerwise_rates,
+    layer_decay_groups,
     load_lora,
     lora_state_dict,
     merge_lora,
     unmerge_lora,
 )
 from mmlearn.finetuning.classification.objective import Classification, MultiLabel, balanced_weights, ignoring
-from mmlearn.finetuning.classification.probing import few_labels, linear_probe
+from mmlearn.finetuning.classification.probing import few_shot_subset, linear_probe
 
 __all__ = [
     "Classification",
@@ -24,10 +24,10 @@ __all__ = [
     "add_lora",
     "balanced_weights",
     "bootstrap_interval",
-    "few_labels",
+    "few_shot_subset",
     "fit_temperature",
     "ignoring",
-    "layerwise_rates",
+    "layer_decay_groups",
     "linear_probe",
     "load_lora",
     "lora_state_dict",

@@ -159,7 +159,7 @@ def _adapted(model: nn.Module) -> dict[str, LoRALinear]:
     return found
 
 
-def layerwise_rates(model: nn.Module, stages: Sequence[str], lr: float, decay: float = 0.75) -> list[dict[str, Any]]:
+def layer_decay_groups(model: nn.Module, stages: Sequence[str], lr: float, decay: float = 0.75) -> list[dict[str, Any]]:
     """Return parameter groups whose learning rates fall with depth: for `fit(…, parameter_groups=…)` or an optimiser.
 
     What no stage names, such as a new head, gets `lr`; the last stage gets `lr · decay`, the one before it

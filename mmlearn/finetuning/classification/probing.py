@@ -19,7 +19,7 @@ STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)  # values of C, the inverse of the penalty's
 FOLDS = 3
 
 
-def few_labels(labels: Tensor, per_class: int, seed: int = 0) -> Tensor:
+def few_shot_subset(labels: Tensor, per_class: int, seed: int = 0) -> Tensor:
     """Draw equally many samples of each class, without replacement.
 
     Args:

@@ -15,9 +15,9 @@ from torchmetrics.text import BLEUScore
 from mmlearn.batch import Batch
 from mmlearn.finetuning.classification.objective import ignoring
 from mmlearn.finetuning.seq2seq.decoding import beam_search, greedy
-from mmlearn.fusion.streams import Masks, Streams, Tokens
+from mmlearn.fusion.streams import Masks, StreamEmbedding, Streams
 from mmlearn.labels import IGNORED
-from mmlearn.missing import fill_absent
+from mmlearn.missing import zero_missing
 from mmlearn.nn.cells import Cell, Kind, State
 
 Scores = Literal["additive", "dot", "general", "mean", "last"]
@@ -79,8 +79,9 @@ class SequenceAttention(nn.Module):
 class EncoderDecoder(nn.Module):
     """Encode the modalities, then write a sequence, token by token, looking back at what was encoded.
 
-    Each encoder's steps are brought to one width and one clock (`mmlearn.fusion.streams.Tokens`), and put one after the
-    other: the decoder may look at any step of any modality. In step t, with e(y) the embedding of the last token:
+    Each encoder's steps are brought to one width and one clock (`mmlearn.fusion.streams.StreamEmbedding`), and put one
+    after the other: the decoder may look at any step of any modality. In step t, with e(y) the embedding of the last
+    token:
 
     - h_t = cell([e(y_{t-1}); c_{t-1}], h_{t-1}), with the last context fed in (Luong et al. 2015, section 3.3);
     - c_t = attention(h_t, steps);
@@ -130,7 +131,7 @@ class EncoderDecoder(nn.Module):
             raise ValueError(f"teacher_forcing is {teacher_forcing}; expected a share from 0 to 1")
         self.target, self.start, self.end, self.teacher_forcing = target, start, end, teacher_forcing
         self.encoders: Any = nn.ModuleDict(encoders)
-        self.tokens = Tokens(dims, dim, steps_per_second)
+        self.tokens = StreamEmbedding(dims, dim, steps_per_second)
         self.embed = nn.Embedding(num_tokens, dim, padding_idx=0)
         self.cell = Cell(cell, 2 * dim, dim)
         self.attention = SequenceAttention(dim, attention)
@@ -199,7 +200,7 @@ class EncoderDecoder(nn.Module):
             if name not in batch.data:
                 raise ValueError(f"the batch has no {name!r}; this model reads {sorted(self.encoders)}")
             present[name] = batch.present[name]
-            x = fill_absent(batch.data[name], present[name])
+            x = zero_missing(batch.data[name], present[name])
             features[name], masks[name] = encoder.steps(x, batch.mask.get(name))
         return self.tokens(features, present, masks)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmlearn.nn.functional import precise
+from mmlearn.nn.functional import to_float32
 
 NEVER = -1e30  # log of 0; a finite one, because the gradient of logsumexp over nothing but -inf is NaN
 
@@ -139,7 +139,7 @@ def _states(log_probs: Tensor, tokens: Tensor, mask: Tensor | None, blank: int) 
     skips = torch.zeros_like(states, dtype=torch.bool)
     skips[:, 2:] = (states[:, 2:] != blank) & (states[:, 2:] != states[:, :-2])
     emitted = log_probs.gather(2, states[:, None].expand(-1, log_probs.shape[1], -1))  # (B, T, S)
-    return states, skips, precise(emitted).clamp(min=NEVER)
+    return states, skips, to_float32(emitted).clamp(min=NEVER)
 
 
 def _first(emitted: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ class Lexicon:
         self.start = frozenset([0])
 
     @classmethod
-    def of_words(cls, words: Iterable[Sequence[int]], *, repeat: bool = False) -> "Lexicon":
+    def from_words(cls, words: Iterable[Sequence[int]], *, repeat: bool = False) -> "Lexicon":
         """Return the trie (字典树) of words; with `repeat`, any sequence of them is allowed."""
         edges: list[dict[int, int]] = [{}]
         final = set()

@@ -15,8 +15,8 @@ from mmlearn.batch import Batch, check_present
 from mmlearn.finetuning.classification.objective import ignoring
 from mmlearn.finetuning.speech.decoding import greedy
 from mmlearn.labels import IGNORED
-from mmlearn.missing import Absent, choose, fill_absent
-from mmlearn.nn.functional import like_weights, standardise
+from mmlearn.missing import MissingEmbedding, where_present, zero_missing
+from mmlearn.nn.functional import like_weights, standardize
 
 BLANK = 0  # the token that means "nothing new"; in frame labels, silence
 CERTAIN = -1e4  # log-probability of all tokens but the blank in padding: zero, and still finite in half precision
@@ -42,7 +42,7 @@ class VoiceEncoder(nn.Module):
 
     def forward(self, mel: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Encode log-mel (B, M, T) to (B, N, dim) with N = ⌈T / 4⌉, and its mask (B, T) to (B, N)."""
-        x = like_weights(standardise(mel, mask), self)
+        x = like_weights(standardize(mel, mask), self)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             if mask is not None:
                 x = x.masked_fill(~mask[:, None], 0.0)  # padding looks like what a convolution pads with
@@ -84,7 +84,7 @@ class LipEncoder(nn.Module):
     def forward(self, video: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Encode video (B, 1, T, H, W), bytes or floats, to (B, T, dim); `mask` (B, T) is passed on."""
         frames = video[:, 0]  # (B, T, H, W)
-        x = standardise(frames.movedim(1, -1), mask).movedim(-1, 1)
+        x = standardize(frames.movedim(1, -1), mask).movedim(-1, 1)
         if mask is not None:
             x = torch.where(mask[:, :, None, None], x, 0.0)
         still = torch.zeros_like(x[:, :1])
@@ -127,7 +127,7 @@ class SpeechRecognizer(nn.Module):
         super().__init__()
         dims: dict[str, int] = {name: encoders[name].dim for name in sorted(encoders)}  # type: ignore[misc]
         self.encoders = nn.ModuleDict({name: encoders[name] for name in dims})
-        self.absent = Absent(dims)
+        self.absent = MissingEmbedding(dims)
         self.recurrent = nn.LSTM(
             sum(dims.values()),
             hidden,
@@ -166,9 +166,9 @@ class SpeechRecognizer(nn.Module):
             mask = batch.mask.get(name)
             if mask is not None:
                 mask = mask | ~there[:, None]  # an absent stream's zeros are read, and then not used
-            x, mask = encoder(fill_absent(batch.data[name], there), mask)
+            x, mask = encoder(zero_missing(batch.data[name], there), mask)
             steps = there[:, None].expand(x.shape[:2]) if mask is None else mask & there[:, None]  # (B, N)
-            vectors.append(choose(steps, x, self.absent[name]))
+            vectors.append(where_present(steps, x, self.absent[name]))
             real.append(steps)
         counts = {name: x.shape[1] for name, x in zip(self.encoders, vectors, strict=True)}
         if len(set(counts.values())) > 1:

@@ -2,7 +2,7 @@
 
 from mmlearn.large.pretrained.clip import CLIP
 from mmlearn.large.pretrained.names import DEFAULTS
-from mmlearn.large.pretrained.reading import from_pretrained, save_published, to_published
+from mmlearn.large.pretrained.reading import load_pretrained, save_published, to_published
 from mmlearn.large.pretrained.spectrogram import AST, Classifier
 from mmlearn.large.pretrained.videomae import VideoMAE, VideoMAEEncoder
 
@@ -13,7 +13,7 @@ __all__ = [
     "Classifier",
     "VideoMAE",
     "VideoMAEEncoder",
-    "from_pretrained",
+    "load_pretrained",
     "save_published",
     "to_published",
 ]

@@ -61,7 +61,7 @@ LAYOUTS: dict[str, dict[str, Layout]] = {  # model_type → architecture
 }
 
 
-def from_pretrained(name_or_folder: str | os.PathLike[str], revision: str | None = None) -> Any:
+def load_pretrained(name_or_folder: str | os.PathLike[str], revision: str | None = None) -> Any:
     """Return a published model with its weights, in evaluation mode.
 
     | checkpoint, for example | what is returned |
@@ -137,7 +137,7 @@ def to_published(model: nn.Module) -> dict[str, Tensor]:
     """Return a model's weights under the published names, in the published shapes: a copy.
 
     Args:
-        model: A model from `from_pretrained`, or its `.encoder`, if it is one of a larger VideoMAE or AST.
+        model: A model from `load_pretrained`, or its `.encoder`, if it is one of a larger VideoMAE or AST.
 
     Raises:
         ValueError: If it is another model.
@@ -149,7 +149,7 @@ def to_published(model: nn.Module) -> dict[str, Tensor]:
         layout = LAYOUTS[config["model_type"]][config["architectures"][0]]
     except (TypeError, LookupError):
         kind = type(model).__name__
-        raise ValueError(f"the model is {kind}; expected what from_pretrained returns, or its encoder") from None
+        raise ValueError(f"the model is {kind}; expected what load_pretrained returns, or its encoder") from None
     state = model.state_dict()
     published: dict[str, Tensor] = {}
     for key, found, shape in _plan(model, layout.names):
@@ -159,7 +159,7 @@ def to_published(model: nn.Module) -> dict[str, Tensor]:
 
 
 def save_published(model: nn.Module, folder: str | os.PathLike[str]) -> None:
-    """Write config.json and model.safetensors, which transformers reads as well as `from_pretrained`.
+    """Write config.json and model.safetensors, which transformers reads as well as `load_pretrained`.
 
     Args:
         model: As in `to_published`.

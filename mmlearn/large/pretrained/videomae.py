@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from mmlearn.batch import Batch
 from mmlearn.large.pretrained.layers import Config, Pixels, build_transformer, named, pair, sine_table
-from mmlearn.missing import fill_absent
+from mmlearn.missing import zero_missing
 from mmlearn.nn.patches import PatchEmbedding, patchify
-from mmlearn.pretraining.masked.autoencoder import Guess
-from mmlearn.pretraining.masked.masking import Split, take, tube_masking
+from mmlearn.pretraining.masked.autoencoder import MaskedOutput
+from mmlearn.pretraining.masked.masking import PatchMask, take, tube_masking
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's: red, green and blue, from 0 to 1
 
@@ -77,7 +77,7 @@ class VideoMAEEncoder(nn.Module):
 class VideoMAE(nn.Module):
     """VideoMAE as it is pretrained (Tong et al. 2022): guess the tubelets of a clip that are hidden.
 
-    Like a `MaskedAutoencoder`, it takes a batch and returns a `Guess`, which `MaskedPrediction` makes the loss of.
+    Like a `MaskedAutoencoder`, it takes a batch and returns a `MaskedOutput`; `MaskedPrediction` computes the loss.
 
     Args:
         config: Settings of a checkpoint of the type "videomae".
@@ -99,9 +99,9 @@ class VideoMAE(nn.Module):
         self.decoder = build_transformer({**config, **{key: config[f"decoder_{key}"] for key in keys}})
         self.decoder.norm.eps = 1e-5
         self.head = nn.Linear(dim, 3 * math.prod(self.encoder.embed.patch))
-        self.standardise = bool(config["norm_pix_loss"])
+        self.standardize = bool(config["norm_pix_loss"])
 
-    def forward(self, batch: Batch, split: Split | None = None) -> Guess:
+    def forward(self, batch: Batch, split: PatchMask | None = None) -> MaskedOutput:
         """Return the guess about hidden tubelets.
 
         Args:
@@ -115,17 +115,17 @@ class VideoMAE(nn.Module):
         if "video" not in batch.data:
             raise ValueError(f"the batch has no 'video'; it has {sorted(batch.data)}")
         video, real = self.encoder.prepare(
-            fill_absent(batch.data["video"], batch.present["video"]), batch.mask.get("video")
+            zero_missing(batch.data["video"], batch.present["video"]), batch.mask.get("video")
         )
         if split is None:
             split = tube_masking(len(video), self.encoder.embed.grid, device=video.device)
         prediction = self.predict(video, split, real)
         errors = (prediction - self.target(video, split)).square().mean(dim=-1)  # (B, hidden)
         counts = batch.present["video"][:, None].expand_as(errors)
-        counts = counts if real is None else counts & take(real, split.hidden)
-        return Guess(prediction, torch.where(counts, errors, 0.0), counts, split.hidden, split.kept)
+        counts = counts if real is None else counts & take(real, split.masked)
+        return MaskedOutput(prediction, torch.where(counts, errors, 0.0), counts, split.masked, split.visible)
 
-    def predict(self, video: Tensor, split: Split, real: Tensor | None = None) -> Tensor:
+    def predict(self, video: Tensor, split: PatchMask, real: Tensor | None = None) -> Tensor:
         """Return patches (B, hidden, C * T' * H' * W'), ordered as `patchify` orders them, for a prepared clip.
 
         Args:
@@ -133,23 +133,23 @@ class VideoMAE(nn.Module):
             split: Which tubelets are kept, and which are hidden.
             real: bool (B, N), which tubelets are real.
         """
-        encoder, count = self.encoder, split.kept.shape[1]
+        encoder, count = self.encoder, split.visible.shape[1]
         ordered = None if real is None else take(real, torch.cat(split, dim=1))  # (B, N), the kept ones first
-        kept = take(patchify(video, encoder.embed.patch), split.kept)  # (B, kept, C * T' * H' * W')
-        x = encoder.embed.project(kept) + encoder.places[split.kept]
+        kept = take(patchify(video, encoder.embed.patch), split.visible)  # (B, kept, C * T' * H' * W')
+        x = encoder.embed.project(kept) + encoder.places[split.visible]
         x = encoder.transformer(x, None if ordered is None else ordered[:, :count])
-        x = self.project(x) + self.places[split.kept]  # (B, kept, the decoder's dim)
-        x = torch.cat([x, self.mask_token + self.places[split.hidden]], dim=1)  # (B, N, the decoder's dim)
+        x = self.project(x) + self.places[split.visible]  # (B, kept, the decoder's dim)
+        x = torch.cat([x, self.mask_token + self.places[split.masked]], dim=1)  # (B, N, the decoder's dim)
         y = self.head(self.decoder(x, ordered)[:, count:])  # (B, hidden, T' * H' * W' * C)
         return y.unflatten(-1, (-1, 3)).transpose(-1, -2).flatten(2)
 
     @torch.no_grad()
-    def target(self, video: Tensor, split: Split) -> Tensor:
+    def target(self, video: Tensor, split: PatchMask) -> Tensor:
         """Return what `predict` should: pixels from 0 to 1; with `norm_pix_loss`, standardised by patch and colour."""
         pixels = self.encoder.pixels
         patches = patchify(video * pixels.deviation + pixels.mean, self.encoder.embed.patch)
-        patches = take(patches, split.hidden).unflatten(-1, (3, -1))  # (B, hidden, C, T' * H' * W')
-        if self.standardise:
+        patches = take(patches, split.masked).unflatten(-1, (3, -1))  # (B, hidden, C, T' * H' * W')
+        if self.standardize:
             deviation, mean = torch.std_mean(patches, dim=-1, keepdim=True)
             patches = (patches - mean) / (deviation + 1e-6)
         return patches.flatten(2)

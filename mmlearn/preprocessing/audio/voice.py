@@ -103,9 +103,9 @@ def warp_bands(mel: Tensor, factor: float | Tensor, f_max: float = 8_000.0, knee
     if factors.ndim == 0:
         rows, above, part = low[0], (low[0] + 1).clamp(max=bands - 1), part[0]
         return mel.index_select(-2, rows) * (1 - part) + mel.index_select(-2, above) * part
-    wide = (len(mel), bands, mel.shape[-1])
-    lower = mel.gather(1, low[..., None].expand(wide))
-    upper = mel.gather(1, (low + 1).clamp(max=bands - 1)[..., None].expand(wide))
+    at_least_float32 = (len(mel), bands, mel.shape[-1])
+    lower = mel.gather(1, low[..., None].expand(at_least_float32))
+    upper = mel.gather(1, (low + 1).clamp(max=bands - 1)[..., None].expand(at_least_float32))
     return lower * (1 - part) + upper * part
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mmlearn.batch import Batch
-from mmlearn.preprocessing.image.color import GREY, check_jitter
+from mmlearn.preprocessing.image.color import GRAY, check_jitter
 from mmlearn.preprocessing.image.cropping import random_boxes
 from mmlearn.preprocessing.image.geometry import resize_matrix
 from mmlearn.preprocessing.image.layout import from_unit, full, pair, to_unit
@@ -180,7 +180,7 @@ def _grey(x: Tensor) -> Tensor:
     if x.shape[1] == 1:
         return x
     red, green, blue = x.split(1, dim=1)
-    return (GREY[0] * red).add_(green, alpha=GREY[1]).add_(blue, alpha=GREY[2])
+    return (GRAY[0] * red).add_(green, alpha=GRAY[1]).add_(blue, alpha=GRAY[2])
 
 
 def _turn_hue(x: Tensor, hue: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from mmlearn.preprocessing.image.layout import (
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB from 0 to 1: what weights pretrained on ImageNet expect
 IMAGENET_STD = (0.229, 0.224, 0.225)
-GREY = (0.299, 0.587, 0.114)  # how bright red, green and blue look (ITU-R BT.601)
+GRAY = (0.299, 0.587, 0.114)  # how bright red, green and blue look (ITU-R BT.601)
 
 
 def bgr_to_rgb(frames: Frames) -> Frames:
@@ -55,7 +55,7 @@ def to_gray(frames: Frames) -> Frames:
     size_of(frames, channels=(3,))
     if isinstance(frames, np.ndarray):
         return by_frame(frames, lambda frame: cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY))
-    weights = per_channel(GREY, frames, "GREY")
+    weights = per_channel(GRAY, frames, "GRAY")
     return in_float(frames, lambda f: (f * weights).sum(dim=-3, keepdim=True))
 
 

@@ -6,8 +6,8 @@ of a `Segmenter`.
 Chapters: start/first_model, preprocessing/text.
 """
 
-from mmlearn.preprocessing.text.normalize import normalise
+from mmlearn.preprocessing.text.normalize import normalize
 from mmlearn.preprocessing.text.segmentation import Segmenter, remove_stop_words
 from mmlearn.preprocessing.text.vocabulary import Vocabulary, characters, pinyin_syllables
 
-__all__ = ["Segmenter", "Vocabulary", "characters", "normalise", "pinyin_syllables", "remove_stop_words"]
+__all__ = ["Segmenter", "Vocabulary", "characters", "normalize", "pinyin_syllables", "remove_stop_words"]

@@ -20,7 +20,7 @@ _PUNCTUATION = str.maketrans(
 _LOOSE_JOINER = re.compile(r"(?<![^\w\s])\u200d+|\u200d+(?![^\w\s])")  # U+200D that does not join two emoji
 
 
-def normalise(text: str, *, lower: bool = False) -> str:
+def normalize(text: str, *, lower: bool = False) -> str:
     """Write the same thing in the same way; doing it twice changes nothing more.
 
     - Unpaired surrogates become U+FFFD; control and invisible format characters go, but for the joiner inside emoji.

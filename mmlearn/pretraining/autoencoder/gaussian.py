@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mmlearn.nn.functional import precise
+from mmlearn.nn.functional import to_float32
 
 LOG_VARIANCE = 10.0  # largest size of a log-variance that a network may say: beyond, exp would leave bfloat16's sense
 
@@ -30,7 +30,7 @@ class Gaussian(NamedTuple):
     @classmethod
     def of(cls, parameters: Tensor) -> "Gaussian":
         """Split a network's output (B, 2 D) into means and log-variances; the latter are kept within ±10."""
-        mean, log_variance = precise(parameters).chunk(2, dim=-1)
+        mean, log_variance = to_float32(parameters).chunk(2, dim=-1)
         return cls(mean, log_variance.clamp(-LOG_VARIANCE, LOG_VARIANCE))
 
     def sample(self) -> Tensor:

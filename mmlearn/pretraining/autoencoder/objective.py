@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from mmlearn.batch import Batch
-from mmlearn.nn.functional import like_weights, precise
+from mmlearn.nn.functional import like_weights, to_float32
 
 
 class Autoencoder(nn.Module):
@@ -84,7 +84,7 @@ class Reconstruction:
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
         """Return the mean distance of reconstructions (B, …) to the batch's modality, a scalar."""
         x, real = clean(batch, self.name)
-        distances = torch.where(real, self.distance(precise(output), x, reduction="none"), 0.0)
+        distances = torch.where(real, self.distance(to_float32(output), x, reduction="none"), 0.0)
         return distances.sum() / real.expand_as(x).sum().clamp(min=1)
 
     def metrics(self) -> dict[str, Metric]:

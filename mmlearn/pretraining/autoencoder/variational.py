@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from mmlearn.batch import Batch, check_present
-from mmlearn.nn.functional import like_weights, precise
+from mmlearn.nn.functional import like_weights, to_float32
 from mmlearn.pretraining.autoencoder.gaussian import Gaussian, log_mixture, product_of_experts
 from mmlearn.pretraining.autoencoder.objective import clean
 
@@ -138,7 +138,7 @@ class MultimodalVAE(nn.Module):
         Raises:
             ValueError: If the batch lacks a modality of this model, or a sample has none of them.
         """
-        beliefs, present = self.believe(batch)
+        beliefs, present = self.posterior(batch)
         subsets = self._subsets()
         if self.mixture:
             codes = torch.stack([beliefs[name].sample() for (name,) in subsets])  # (S, B, D)
@@ -152,13 +152,13 @@ class MultimodalVAE(nn.Module):
             x, real = clean(batch, name)
             decoder = self.decoders[name]
             decoded = decoder(like_weights(codes.flatten(0, 1), decoder)).unflatten(0, codes.shape[:2])  # (S, B, …)
-            values = torch.where(real, self.likelihoods[name].log_prob(x, precise(decoded)), 0.0)
+            values = torch.where(real, self.likelihoods[name].log_prob(x, to_float32(decoded)), 0.0)
             asked = torch.tensor([self.explain_all or name in subset for subset in subsets], device=x.device)  # (S,)
             log_likelihood[name] = values.flatten(2).sum(dim=2) * asked[:, None]  # (S, B)
         valid = torch.stack([torch.stack([present[n] for n in subset]).any(dim=0) for subset in subsets])
         return Bounds(log_likelihood, kl, valid)
 
-    def believe(self, batch: Batch) -> tuple[dict[str, Gaussian], dict[str, Tensor]]:
+    def posterior(self, batch: Batch) -> tuple[dict[str, Gaussian], dict[str, Tensor]]:
         """Return what each encoder says about the code, and which samples it has seen, bool (B,), by modality."""
         missing = [name for name in self.names if name not in batch.data]
         if missing:
@@ -174,7 +174,7 @@ class MultimodalVAE(nn.Module):
 
     def code(self, batch: Batch) -> Tensor:
         """Return the mean of the code, (B, D), given whatever each sample has; e.g. of `batch.only("audio")`."""
-        beliefs, present = self.believe(batch)
+        beliefs, present = self.posterior(batch)
         if not self.mixture:
             return self._posterior(beliefs, present).mean
         there = torch.stack([present[name] for name in self.names])[..., None]  # (M, B, 1)
@@ -184,7 +184,7 @@ class MultimodalVAE(nn.Module):
     def decode(self, code: Tensor) -> dict[str, Tensor]:
         """Return the expected data (B, …) of each modality for codes (B, D)."""
         decoded = {name: self.decoders[name](like_weights(code, self.decoders[name])) for name in self.names}
-        return {name: self.likelihoods[name].mean(precise(x)) for name, x in decoded.items()}
+        return {name: self.likelihoods[name].mean(to_float32(x)) for name, x in decoded.items()}
 
     def _posterior(self, beliefs: dict[str, Gaussian], present: dict[str, Tensor]) -> Gaussian:
         return product_of_experts(beliefs, present) if len(self.names) > 1 else beliefs[self.names[0]]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mmlearn.nn.functional import wide
+from mmlearn.nn.functional import at_least_float32
 
 OUT = torch.finfo(torch.float32).min / 2  # its exponential is zero; -inf would give NaN where all are left out
 
@@ -77,7 +77,7 @@ class _TwoWayLogSumExp(torch.autograd.Function):
         ctx: Any, a: Tensor, b: Tensor, scale: Tensor, bias_a: Tensor | None, bias_b: Tensor | None, block_size: int
     ) -> tuple[Tensor, Tensor]:
         strip = _quick(_strip, a.device.type)
-        rows, columns = [], torch.full((len(b),), -torch.inf, dtype=wide(a), device=a.device)
+        rows, columns = [], torch.full((len(b),), -torch.inf, dtype=at_least_float32(a), device=a.device)
         for start in range(0, len(a), block_size):
             part = slice(start, start + block_size)
             row, column = strip(a[part], b, scale, None if bias_a is None else bias_a[part], bias_b)
@@ -92,8 +92,8 @@ class _TwoWayLogSumExp(torch.autograd.Function):
     def backward(ctx: Any, grad_rows: Tensor, grad_columns: Tensor) -> tuple[Tensor | None, ...]:
         a, b, scale, bias_a, bias_b, rows, columns = ctx.saved_tensors
         strip = _quick(_strip_backward, a.device.type)
-        grad_a, grad_b = torch.empty_like(a), torch.zeros_like(b, dtype=wide(b))
-        grad_scale = torch.zeros((), dtype=wide(a), device=a.device)
+        grad_a, grad_b = torch.empty_like(a), torch.zeros_like(b, dtype=at_least_float32(b))
+        grad_scale = torch.zeros((), dtype=at_least_float32(a), device=a.device)
         for start in range(0, len(a), ctx.block_size):
             part = slice(start, start + ctx.block_size)
             here, there = strip(
@@ -139,7 +139,7 @@ def _strip_backward(
 
 def _logits(a: Tensor, b: Tensor, scale: Tensor, bias_a: Tensor | None, bias_b: Tensor | None) -> tuple[Tensor, Tensor]:
     """`s` (M, N) with `OUT` where a column is left out, and where a row is."""
-    s = scale * (a @ b.T).to(wide(a))
+    s = scale * (a @ b.T).to(at_least_float32(a))
     return s if bias_b is None else s + bias_b, s if bias_a is None else s + bias_a[:, None]
 
 

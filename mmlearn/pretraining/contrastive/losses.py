@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mmlearn.distributed import gather_all, gather_parts, own_part
-from mmlearn.nn.functional import wide
+from mmlearn.nn.functional import at_least_float32
 from mmlearn.pretraining.contrastive.blockwise import two_way_logsumexp
 
 Reduction = Literal["mean", "sum", "none"]
@@ -55,7 +55,7 @@ def info_nce(
     Chapter: pretraining/contrastive.
     """
     _check_pair(a, b, present, positives, reduction)
-    scale = torch.as_tensor(logit_scale, dtype=wide(a), device=a.device)
+    scale = torch.as_tensor(logit_scale, dtype=at_least_float32(a), device=a.device)
     ids = positives if positives is not None and positives.ndim == 1 else None
     if positives is not None and ids is None and (block_size or gather):
         raise ValueError("positives is a matrix; expected ids (B,) with block_size or gather, which know no matrix")
@@ -69,13 +69,13 @@ def info_nce(
     weight = torch.ones(len(a), dtype=torch.bool, device=a.device) if present is None else present
     there, back = weight, weight  # whether a row, a column has anything to find
     if positives is None:
-        near = near_back = (a * b).sum(dim=1, dtype=wide(a))  # (B,): with its positive
+        near = near_back = (a * b).sum(dim=1, dtype=at_least_float32(a))  # (B,): with its positive
     elif ids is not None:
         near, near_back = _means_by_id(a, b, ids, weight, gather)
     else:
         pairs = positives & weight & weight[:, None]  # (B, B)
         there, back = pairs.any(dim=1), pairs.any(dim=0)
-        similarity = (a @ b.T).to(wide(a))
+        similarity = (a @ b.T).to(at_least_float32(a))
         chosen = torch.where(pairs, similarity, 0.0)
         near = chosen.sum(dim=1) / pairs.sum(dim=1).clamp(min=1)
         near_back = chosen.sum(dim=0) / pairs.sum(dim=0).clamp(min=1)
@@ -120,7 +120,7 @@ def siglip_loss(
     """
     _check_pair(a, b, present, positives, reduction)
     a, b = (_fill(x, present) for x in (a, b))
-    logits = logit_scale * (a @ b.T).to(wide(a)) + logit_bias  # (B, B)
+    logits = logit_scale * (a @ b.T).to(at_least_float32(a)) + logit_bias  # (B, B)
     if positives is None:
         pairs = torch.eye(len(a), dtype=torch.bool, device=a.device)
     else:
@@ -268,11 +268,13 @@ def _means_by_id(a: Tensor, b: Tensor, ids: Tensor, weight: Tensor, gather: bool
     starts = torch.cat([order.new_zeros(1), every_id[order].diff().ne(0).long()])
     group = torch.empty_like(order).scatter_(0, order, starts.cumsum(0))  # (N,)
     own = group[own_part(len(a))] if gather else group
-    count = torch.zeros(len(group), dtype=wide(a), device=a.device).index_add_(0, group, every_weight.to(wide(a)))
+    count = torch.zeros(len(group), dtype=at_least_float32(a), device=a.device).index_add_(
+        0, group, every_weight.to(at_least_float32(a))
+    )
 
     def mean(x: Tensor) -> Tensor:
-        total = torch.zeros(len(group), x.shape[1], dtype=wide(x), device=x.device)
-        total = total.index_add(0, group, x.to(wide(x)))  # absent ones were filled with zeros
+        total = torch.zeros(len(group), x.shape[1], dtype=at_least_float32(x), device=x.device)
+        total = total.index_add(0, group, x.to(at_least_float32(x)))  # absent ones were filled with zeros
         return (total / count.clamp(min=1)[:, None])[own]  # (B, D)
 
     return (a * mean(every_b)).sum(dim=1), (b * mean(every_a)).sum(dim=1)

@@ -12,7 +12,7 @@ from torchmetrics import Metric
 
 from mmlearn.batch import Batch
 from mmlearn.labels import IGNORED
-from mmlearn.missing import fill_absent
+from mmlearn.missing import zero_missing
 from mmlearn.pretraining.contrastive.losses import ContrastiveLoss
 from mmlearn.pretraining.contrastive.metrics import RetrievalRecall
 
@@ -53,7 +53,7 @@ class ContrastiveModel(nn.Module):
         """Return the vectors (B, D) of one modality, of unit length."""
         if name not in batch.data:
             raise ValueError(f"the batch has no {name!r}; this model reads {sorted(self.encoders)}")
-        x = fill_absent(batch.data[name], batch.present[name])
+        x = zero_missing(batch.data[name], batch.present[name])
         return nn.functional.normalize(self.project[name](self.encoders[name](x, batch.mask.get(name))), dim=-1)
 
 

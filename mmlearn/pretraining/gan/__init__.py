@@ -3,7 +3,7 @@
 Chapter: pretraining/gan.
 """
 
-from mmlearn.pretraining.gan.metrics import frechet_distance, modes_covered, precision_recall, reader_accuracy
+from mmlearn.pretraining.gan.metrics import classifier_accuracy, frechet_distance, mode_coverage, precision_recall
 from mmlearn.pretraining.gan.networks import (
     Condition,
     ConditionalGenerator,
@@ -16,13 +16,13 @@ __all__ = [
     "Condition",
     "ConditionalGenerator",
     "ProjectionDiscriminator",
+    "classifier_accuracy",
     "discriminator_loss",
     "frechet_distance",
     "generator_loss",
     "gradient_penalty",
-    "modes_covered",
+    "mode_coverage",
     "normalise_spectrally",
     "precision_recall",
-    "reader_accuracy",
     "train_gan",
 ]

@@ -58,7 +58,7 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, flo
     return _share_within(fake, real, k), _share_within(real, fake, k)
 
 
-def modes_covered(modes: Tensor, num_modes: int, share: float = 0.1) -> int:
+def mode_coverage(modes: Tensor, num_modes: int, share: float = 0.1) -> int:
     """Return how many modes are covered, given the mode that each sample was found in.
 
     A mode is covered if it has at least `share` of the samples that it would have if all modes were equally frequent.
@@ -81,7 +81,7 @@ def modes_covered(modes: Tensor, num_modes: int, share: float = 0.1) -> int:
     return int((counts >= share * len(modes) / num_modes).sum())
 
 
-def reader_accuracy(logits: Tensor, asked: Tensor) -> float:
+def classifier_accuracy(logits: Tensor, asked: Tensor) -> float:
     """Return how often an independent reader reads what was asked for.
 
     Args:

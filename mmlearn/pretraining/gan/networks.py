@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, relu
 from torch.nn.utils.parametrizations import spectral_norm
 
-from mmlearn.missing import choose, fill_absent
+from mmlearn.missing import where_present, zero_missing
 from mmlearn.nn.functional import like_weights
 
 SMALLEST = 4  # side of the smallest feature map in pixels; each block doubles or halves it
@@ -37,8 +37,8 @@ class Condition(nn.Module):
 
     def forward(self, condition: Tensor, present: Tensor | None = None) -> Tensor:
         """Return (B, dim) for conditions (B, condition_dim); `present`, bool (B,), is True where there is one."""
-        filled = condition if present is None else fill_absent(condition, present)
-        return choose(present, self.embed(like_weights(filled, self)), self.absent)
+        filled = condition if present is None else zero_missing(condition, present)
+        return where_present(present, self.embed(like_weights(filled, self)), self.absent)
 
 
 class ConditionalGenerator(nn.Module):

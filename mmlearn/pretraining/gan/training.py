@@ -17,7 +17,7 @@ from torch.nn.functional import relu, softplus
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
-from mmlearn.nn.functional import precise
+from mmlearn.nn.functional import to_float32
 from mmlearn.runtime import precision, quiet
 
 GanObjective = Literal["minimax", "non-saturating", "wasserstein", "hinge"]
@@ -46,7 +46,7 @@ def discriminator_loss(real: Tensor, fake: Tensor, objective: GanObjective = "hi
     Chapter: pretraining/gan.
     """
     _check_objective(objective)
-    real, fake = precise(real), precise(fake)
+    real, fake = to_float32(real), to_float32(fake)
     if objective == "wasserstein":
         return fake.mean() - real.mean()
     if objective == "hinge":
@@ -72,7 +72,7 @@ def generator_loss(fake: Tensor, objective: GanObjective = "hinge") -> Tensor:
     Papers: Goodfellow et al. 2014, Arjovsky et al. 2017, Lim & Ye 2017. Chapter: pretraining/gan.
     """
     _check_objective(objective)
-    fake = precise(fake)
+    fake = to_float32(fake)
     if objective == "minimax":
         return -softplus(fake).mean()
     if objective == "non-saturating":
@@ -107,7 +107,7 @@ def gradient_penalty(
     share = torch.rand(len(real), *[1] * (real.ndim - 1), generator=generator, device=real.device, dtype=real.dtype)
     between = (share * real.detach() + (1 - share) * fake.detach()).requires_grad_()  # (B, …)
     (slope,) = torch.autograd.grad(discriminator(between).sum(), between, create_graph=True)
-    return (precise(slope).flatten(1).norm(dim=1) - 1).square().mean()  # (B, …) → (B, K) → (B,)
+    return (to_float32(slope).flatten(1).norm(dim=1) - 1).square().mean()  # (B, …) → (B, K) → (B,)
 
 
 def train_gan(
@@ -121,7 +121,7 @@ def train_gan(
     objective: GanObjective = "hinge",
     penalty: float = 0.0,
     steps: int = 1000,
-    judgements: int = 1,
+    discriminator_steps: int = 1,
     batch_size: int = 64,
     generator_lr: float = 1e-3,
     discriminator_lr: float = 1e-3,
@@ -148,7 +148,7 @@ def train_gan(
         objective: Which game; see `discriminator_loss`.
         penalty: Weight of `gradient_penalty`; 10 is usual with "wasserstein".
         steps: How often the generator learns.
-        judgements: How often the discriminator learns between two of these.
+        discriminator_steps: How often the discriminator learns between two of these.
         batch_size: Samples a step.
         generator_lr: Adam's learning rate.
         discriminator_lr: Adam's learning rate.
@@ -171,41 +171,41 @@ def train_gan(
     Chapter: pretraining/gan.
     """
     _check_objective(objective)
-    if min(len(real), steps, judgements, batch_size, every) < 1:
-        raise ValueError(f"found {len(real)} real samples, steps={steps}, judgements={judgements}, "
+    if min(len(real), steps, discriminator_steps, batch_size, every) < 1:
+        raise ValueError(f"found {len(real)} real samples, steps={steps}, discriminator_steps={discriminator_steps}, "
                          f"batch_size={batch_size}, every={every}; expected at least 1 of each")  # fmt: skip
     on = real.device
-    dice = torch.Generator(on).manual_seed(seed)
+    rng = torch.Generator(on).manual_seed(seed)
     autocast = torch.autocast(on.type, torch.bfloat16, enabled=precision(on) == "bf16" if bf16 is None else bf16)
     average = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(decay)).eval()
     weights = [[p for p in network.parameters() if p.requires_grad] for network in (generator, discriminator)]
-    artist = torch.optim.Adam(weights[0], lr=generator_lr, betas=betas)
-    judge = torch.optim.Adam(weights[1], lr=discriminator_lr, betas=betas)
+    generator_optimizer = torch.optim.Adam(weights[0], lr=generator_lr, betas=betas)
+    discriminator_optimizer = torch.optim.Adam(weights[1], lr=discriminator_lr, betas=betas)
 
     def draw() -> tuple[Tensor, Tensor, list[Tensor]]:
-        rows = torch.randint(len(real), (batch_size,), generator=dice, device=on)
-        noise = torch.randn(batch_size, noise_dim, generator=dice, device=on)
+        rows = torch.randint(len(real), (batch_size,), generator=rng, device=on)
+        noise = torch.randn(batch_size, noise_dim, generator=rng, device=on)
         return real[rows], noise, [part[rows] for part in (condition, present) if part is not None]
 
     history: list[dict[str, float]] = []
     sums = torch.zeros(2, device=on)  # of the losses since the last row
     bar = tqdm(range(1, steps + 1), unit="step", disable=not progress or quiet())
     for step in bar:
-        for _ in range(judgements):
+        for _ in range(discriminator_steps):
             x, z, asked = draw()
             with autocast:
                 with torch.no_grad():  # here the generator does not learn
                     fake = generator(z, *asked).to(x.dtype)
                 loss = discriminator_loss(discriminator(x, *asked), discriminator(fake, *asked), objective)
-            sums[0] += loss.detach() / judgements
+            sums[0] += loss.detach() / discriminator_steps
             if penalty:  # slopes of slopes: in full precision
-                loss = loss + penalty * gradient_penalty(_bind(discriminator, asked), x, fake, dice)
-            _learn(judge, loss, weights[1])
+                loss = loss + penalty * gradient_penalty(_bind(discriminator, asked), x, fake, rng)
+            _learn(discriminator_optimizer, loss, weights[1])
         _, z, asked = draw()
         with autocast:
             loss = generator_loss(discriminator(generator(z, *asked), *asked), objective)
         sums[1] += loss.detach()
-        _learn(artist, loss, weights[0])
+        _learn(generator_optimizer, loss, weights[0])
         average.update_parameters(generator)
         if step % every == 0 or step == steps:
             means = (sums / ((step - 1) % every + 1)).tolist()

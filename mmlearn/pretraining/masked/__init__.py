@@ -3,12 +3,12 @@
 Chapter: pretraining/masked.
 """
 
-from mmlearn.pretraining.masked.autoencoder import Decoder, Guess, MaskedAutoencoder, MaskedPrediction
+from mmlearn.pretraining.masked.autoencoder import Decoder, MaskedAutoencoder, MaskedOutput, MaskedPrediction
 from mmlearn.pretraining.masked.joint import CrossDecoder, JointMaskedAutoencoder
 from mmlearn.pretraining.masked.language import MaskedLanguageModel, token_errors
 from mmlearn.pretraining.masked.masking import (
     Masking,
-    Split,
+    PatchMask,
     mask_tokens,
     random_masking,
     strip_masking,
@@ -31,14 +31,14 @@ from mmlearn.pretraining.masked.patches import (
 __all__ = [
     "CrossDecoder",
     "Decoder",
-    "Guess",
     "JointMaskedAutoencoder",
     "MaskedAutoencoder",
     "MaskedLanguageModel",
+    "MaskedOutput",
     "MaskedPrediction",
     "Masking",
+    "PatchMask",
     "Patches",
-    "Split",
     "Targets",
     "check_targets",
     "cut",

@@ -17,8 +17,8 @@ from mmlearn.encoders.audio import AudioTransformer
 from mmlearn.encoders.transformer import Transformer, named_size
 from mmlearn.encoders.video import VideoTransformer
 from mmlearn.encoders.vision import ImageTransformer
-from mmlearn.nn.embeddings import WAVES, grid_encoding
-from mmlearn.pretraining.masked.masking import Masking, Split, random_masking, take, tube_masking
+from mmlearn.nn.embeddings import WAVES, sinusoidal_encoding_nd
+from mmlearn.pretraining.masked.masking import Masking, PatchMask, random_masking, take, tube_masking
 from mmlearn.pretraining.masked.patches import (
     Patches,
     Targets,
@@ -34,17 +34,17 @@ from mmlearn.pretraining.masked.patches import (
 LIGHT = {"dim": 64, "depth": 2, "num_heads": 1}  # a decoder for chapters
 
 
-class Guess(NamedTuple):
-    """What a model says about hidden tokens, and how wrong it is.
+class MaskedOutput(NamedTuple):
+    """What a model predicts for masked tokens, and the loss of each.
 
     Chapter: pretraining/masked.
     """
 
     prediction: Tensor  # (B, H, P): patches in the units of the targets; for text, logits of P tokens
-    errors: Tensor  # float32 (B, H): the loss of each hidden token, 0 where it does not count
-    counts: Tensor  # bool (B, H): False for padding and absent modalities
-    hidden: Tensor  # long (B, H): which tokens these are
-    kept: Tensor  # long (B, K): which tokens the encoder saw
+    losses: Tensor  # float32 (B, H): the loss of each masked token, 0 where it does not count
+    counted: Tensor  # bool (B, H): False for padding and absent modalities
+    masked: Tensor  # long (B, H): which tokens these are
+    visible: Tensor  # long (B, K): which tokens the encoder sees
 
 
 class MaskedAutoencoder(nn.Module):
@@ -53,8 +53,8 @@ class MaskedAutoencoder(nn.Module):
     Patches are chosen before they are embedded. The encoder sees the kept ones only. A light decoder sees their codes,
     and a learned token in the place of each hidden patch.
 
-    Called with a batch, it returns a `Guess`. The encoder is then used alone: `encoder.steps(x)` reads everything. Its
-    pool is not trained here; take the mean of the steps, or train the pool with what comes next.
+    Called with a batch, it returns a `MaskedOutput`. The encoder is then used alone: `encoder.steps(x)` reads
+    everything. Its pool is not trained here; take the mean of the steps, or train the pool with what comes next.
 
     Args:
         name: The modality: frames (B, C, T, H, W), pictures (B, C, H, W) or log-mel (B, M, T).
@@ -84,7 +84,7 @@ class MaskedAutoencoder(nn.Module):
         self.masking = masking or (tube_masking if len(embed.grid) == 3 else random_masking)
         self.decoder = Decoder(encoder.dim, embed.project.in_features, decoder)
 
-    def forward(self, batch: Batch, split: Split | None = None) -> Guess:
+    def forward(self, batch: Batch, split: PatchMask | None = None) -> MaskedOutput:
         """Return the guess about hidden patches.
 
         Args:
@@ -97,28 +97,28 @@ class MaskedAutoencoder(nn.Module):
         patches = cut(batch, self.name, self.encoder.embed.patch)
         values, real, grid, channels = patches
         split = split or self.masking(len(values), grid, device=values.device)
-        if 0 in (split.kept.shape[1], split.hidden.shape[1]):
-            raise ValueError(f"{split.kept.shape[1]} patches are kept and {split.hidden.shape[1]} hidden of a grid of "
+        if 0 in (split.visible.shape[1], split.masked.shape[1]):
+            raise ValueError(f"{split.visible.shape[1]} patches are kept and {split.masked.shape[1]} hidden of a grid of "
                              f"{grid}; expected at least one of each")  # fmt: skip
         encoded = self.encode(patches, split)
         mask = None if real is None else torch.cat([take(real, part).any(dim=-1) for part in split], dim=1)
         prediction = self.decoder(encoded, split, grid, mask)  # (B, H, P)
-        hidden, real_hidden = values_at(patches, split.hidden)
+        hidden, real_hidden = values_at(patches, split.masked)
         mean, deviation = units(hidden, real_hidden, self.targets, channels)
-        counts = batch.present[self.name][:, None].expand_as(split.hidden)
+        counts = batch.present[self.name][:, None].expand_as(split.masked)
         errors, counts = patch_errors(prediction, (hidden - mean) / deviation, real_hidden, counts)
-        return Guess(prediction, errors, counts, split.hidden, split.kept)
+        return MaskedOutput(prediction, errors, counts, split.masked, split.visible)
 
-    def encode(self, patches: Patches, split: Split) -> Tensor:
+    def encode(self, patches: Patches, split: PatchMask) -> Tensor:
         """Return the codes (B, K, dim) of the kept patches; nothing else is looked at."""
-        tokens, mask = embed_kept(self.encoder.embed, patches, split.kept, self.targets)
+        tokens, mask = embed_kept(self.encoder.embed, patches, split.visible, self.targets)
         return self.encoder.transformer(tokens, mask)
 
-    def fill(self, batch: Batch, guess: Guess) -> Tensor:
+    def inpaint(self, batch: Batch, guess: MaskedOutput) -> Tensor:
         """Return the data as floats, in its own units, with the predictions in the hidden places; see `put_back`."""
         patch = self.encoder.embed.patch
         patches = cut(batch, self.name, patch)
-        return put_back(patches, guess.prediction, guess.hidden, self.targets, patch, batch.data[self.name])
+        return put_back(patches, guess.prediction, guess.masked, self.targets, patch, batch.data[self.name])
 
 
 class Decoder(nn.Module):
@@ -144,7 +144,7 @@ class Decoder(nn.Module):
         self.transformer = Transformer(**sizes)
         self.head = nn.Linear(self.dim, out_dim)
 
-    def forward(self, encoded: Tensor, split: Split, grid: Sequence[int], mask: Tensor | None = None) -> Tensor:
+    def forward(self, encoded: Tensor, split: PatchMask, grid: Sequence[int], mask: Tensor | None = None) -> Tensor:
         """Return predictions (B, H, P) of hidden patches from codes (B, K, in_dim) of kept ones.
 
         Args:
@@ -154,9 +154,9 @@ class Decoder(nn.Module):
             mask: bool (B, K + H), True where a patch is real, the kept ones first.
         """
         seen = self.project(encoded)  # (B, K, dim)
-        places = grid_encoding(grid, self.dim, seen.device, *WAVES).to(seen.dtype)  # (N, dim)
-        seen = seen + nn.functional.embedding(split.kept, places)
-        asked = self.mask_token.to(seen.dtype) + nn.functional.embedding(split.hidden, places)  # (B, H, dim)
+        places = sinusoidal_encoding_nd(grid, self.dim, seen.device, *WAVES).to(seen.dtype)  # (N, dim)
+        seen = seen + nn.functional.embedding(split.visible, places)
+        asked = self.mask_token.to(seen.dtype) + nn.functional.embedding(split.masked, places)  # (B, H, dim)
         x = self.transformer(torch.cat([seen, asked], dim=1), mask)
         return self.head(x[:, seen.shape[1] :])
 
@@ -164,15 +164,15 @@ class Decoder(nn.Module):
 class MaskedPrediction:
     """Objective of masked models for `mmlearn.fit`: the mean error of the hidden tokens that count.
 
-    A model of several modalities returns a `Guess` for each; the loss is then the mean of theirs.
+    A model of several modalities returns a `MaskedOutput` for each; the loss is then the mean of theirs.
 
     Chapter: pretraining/masked.
     """
 
-    def loss(self, output: Guess | Mapping[str, Guess], batch: Batch) -> Tensor:
+    def loss(self, output: MaskedOutput | Mapping[str, MaskedOutput], batch: Batch) -> Tensor:
         """Return the loss, a scalar."""
-        guesses = [output] if isinstance(output, Guess) else list(output.values())
-        return torch.stack([g.errors.sum() / g.counts.sum().clamp(min=1) for g in guesses]).mean()
+        guesses = [output] if isinstance(output, MaskedOutput) else list(output.values())
+        return torch.stack([g.losses.sum() / g.counted.sum().clamp(min=1) for g in guesses]).mean()
 
     def metrics(self) -> dict[str, Metric]:
         """Choose the best epoch by the loss."""

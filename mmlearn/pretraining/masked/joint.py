@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from mmlearn.batch import Batch, check_present
 from mmlearn.encoders.transformer import Transformer, named_size
-from mmlearn.missing import fill_absent
+from mmlearn.missing import zero_missing
 from mmlearn.nn.attention import Block
-from mmlearn.nn.embeddings import WAVES, grid_encoding
+from mmlearn.nn.embeddings import WAVES, sinusoidal_encoding_nd
 from mmlearn.nn.patches import PatchEmbedding, TokenEmbedding
-from mmlearn.pretraining.masked.autoencoder import LIGHT, Guess
+from mmlearn.pretraining.masked.autoencoder import LIGHT, MaskedOutput
 from mmlearn.pretraining.masked.language import token_errors
-from mmlearn.pretraining.masked.masking import Masking, Split, random_masking, take
+from mmlearn.pretraining.masked.masking import Masking, PatchMask, random_masking, take
 from mmlearn.pretraining.masked.patches import (
     Patches,
     Targets,
@@ -39,7 +39,7 @@ class JointMaskedAutoencoder(nn.Module):
     encoder, and are still to be told: so it learns to do without any sight of a modality. What is absent from a sample
     is neither read nor told.
 
-    Called with a batch, it returns name → `Guess`. `steps` encodes everything, for use afterwards.
+    Called with a batch, it returns name → `MaskedOutput`. `steps` encodes everything, for use afterwards.
 
     Args:
         embeds: name → `PatchEmbedding` or `TokenEmbedding`, all of width `dim` of the size.
@@ -47,11 +47,12 @@ class JointMaskedAutoencoder(nn.Module):
         maskings: name → what to hide of it; by default `random_masking` of 75 %.
         decoder: Arguments for the decoders: dim, depth, num_heads and mlp_ratio; or a name.
         targets: name → see `MaskedAutoencoder`; by default "patch".
-        withhold: Chance that a modality is withheld, for each sample by itself; one always stays.
+        drop_modalities: Chance that a modality is withheld, for each sample by itself; one always stays.
         num_special: Ids of tokens below it need not be told.
 
     Raises:
-        ValueError: If there are fewer than two modalities, a width does not fit, or `targets` or `withhold` is unknown.
+        ValueError: If there are fewer than two modalities, a width does not fit, or `targets` or `drop_modalities` is
+            unknown.
 
     Chapter: pretraining/masked.
     """
@@ -63,7 +64,7 @@ class JointMaskedAutoencoder(nn.Module):
         maskings: Mapping[str, Masking] | None = None,
         decoder: str | Mapping[str, int] = LIGHT,
         targets: Mapping[str, Targets] | None = None,
-        withhold: float = 0.3,
+        drop_modalities: float = 0.3,
         num_special: int = 2,
     ) -> None:
         super().__init__()
@@ -71,14 +72,14 @@ class JointMaskedAutoencoder(nn.Module):
         self.dim, self.names = sizes["dim"], sorted(embeds)
         if len(embeds) < 2:
             raise ValueError(f"embeds holds {self.names}; expected at least two modalities")
-        if not 0 <= withhold < 1:
-            raise ValueError(f"withhold is {withhold}; expected from 0 to below 1")
+        if not 0 <= drop_modalities < 1:
+            raise ValueError(f"drop_modalities is {drop_modalities}; expected from 0 to below 1")
         self.embeds: Any = nn.ModuleDict(embeds)
         self.kinds = nn.ParameterDict({name: 0.02 * torch.randn(self.dim) for name in self.names})
         self.transformer = Transformer(**sizes)
         self.maskings = {name: (maskings or {}).get(name, random_masking) for name in self.names}
         self.targets: dict[str, Targets] = {name: (targets or {}).get(name, "patch") for name in self.names}
-        self.withhold, self.num_special = withhold, num_special
+        self.drop_modalities, self.num_special = drop_modalities, num_special
         self.decoders: Any = nn.ModuleDict()
         for name, embed in embeds.items():
             check_targets(self.targets[name])
@@ -90,7 +91,7 @@ class JointMaskedAutoencoder(nn.Module):
                 raise ValueError(f"the embedding of {name!r} is {width} wide; expected {self.dim}, as the encoder")
             self.decoders[name] = CrossDecoder(self.dim, out_dim, decoder)
 
-    def forward(self, batch: Batch, splits: Mapping[str, Split] | None = None) -> dict[str, Guess]:
+    def forward(self, batch: Batch, splits: Mapping[str, PatchMask] | None = None) -> dict[str, MaskedOutput]:
         """Return a guess about each modality of which something is hidden.
 
         Args:
@@ -105,7 +106,7 @@ class JointMaskedAutoencoder(nn.Module):
         encoded, mask = self._encode(batch, streams, splits, self._shown(batch))
         guesses = {}
         for name, stream in streams.items():
-            hidden = splits[name].hidden
+            hidden = splits[name].masked
             if hidden.shape[1] == 0:
                 continue
             prediction = self.decoders[name](encoded, mask, hidden, stream.grid)
@@ -120,7 +121,7 @@ class JointMaskedAutoencoder(nn.Module):
                 values, real = values_at(stream, hidden)
                 mean, deviation = units(values, real, self.targets[name], stream.channels)
                 errors, counts = patch_errors(prediction, (values - mean) / deviation, real, counts)
-            guesses[name] = Guess(prediction, errors, counts, hidden, splits[name].kept)
+            guesses[name] = MaskedOutput(prediction, errors, counts, hidden, splits[name].visible)
         return guesses
 
     def steps(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -133,7 +134,7 @@ class JointMaskedAutoencoder(nn.Module):
         splits = {name: _split(stream, hide=False) for name, stream in streams.items()}
         return self._encode(batch, streams, splits, batch.present)
 
-    def imagine(self, batch: Batch, name: str) -> Tensor:
+    def reconstruct_modality(self, batch: Batch, name: str) -> Tensor:
         """Tell one modality from all the others; what the batch holds of it is not looked at.
 
         Args:
@@ -156,7 +157,7 @@ class JointMaskedAutoencoder(nn.Module):
         seen = {other: there for other, there in batch.present.items() if other != name and other in streams}
         check_present(seen)
         encoded, mask = self._encode(batch, streams, splits, batch.present)
-        hidden = splits[name].hidden
+        hidden = splits[name].masked
         prediction = self.decoders[name](encoded, mask, hidden, streams[name].grid)
         if text:
             return prediction.argmax(dim=-1)
@@ -173,13 +174,13 @@ class JointMaskedAutoencoder(nn.Module):
                 continue
             if name not in batch.data:
                 raise ValueError(f"the batch has no {name!r}; it has {sorted(batch.data)}")
-            ids, mask = fill_absent(batch.data[name], batch.present[name])[..., None], batch.mask.get(name)
+            ids, mask = zero_missing(batch.data[name], batch.present[name])[..., None], batch.mask.get(name)
             streams[name] = Patches(ids, None if mask is None else mask[..., None], (ids.shape[1],), 1)
         if not torch.compiler.is_compiling():  # the check waits for the device
             check_present({name: batch.present[name] for name in self.names})
         return streams
 
-    def _draw(self, streams: Mapping[str, Patches]) -> dict[str, Split]:
+    def _draw(self, streams: Mapping[str, Patches]) -> dict[str, PatchMask]:
         return {
             name: self.maskings[name](len(stream.values), stream.grid, device=stream.values.device)
             for name, stream in streams.items()
@@ -188,20 +189,20 @@ class JointMaskedAutoencoder(nn.Module):
     def _shown(self, batch: Batch) -> dict[str, Tensor]:
         """Return which modalities of which samples the encoder gets to see."""
         present = {name: batch.present[name] for name in self.names}
-        if not self.training or self.withhold == 0:
+        if not self.training or self.drop_modalities == 0:
             return present
-        left = {name: there & (torch.rand(there.shape, device=there.device) >= self.withhold)
+        left = {name: there & (torch.rand(there.shape, device=there.device) >= self.drop_modalities)
                 for name, there in present.items()}  # fmt: skip
         nothing = ~torch.stack(list(left.values())).any(dim=0)  # (B,): these keep everything
         return {name: left[name] | (nothing & there) for name, there in present.items()}
 
     def _encode(
-        self, batch: Batch, streams: Mapping[str, Patches], splits: Mapping[str, Split], shown: Mapping[str, Tensor]
+        self, batch: Batch, streams: Mapping[str, Patches], splits: Mapping[str, PatchMask], shown: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
         """Return the codes (B, sum of K, dim) of all kept tokens, and which are real."""
         tokens, masks = [], []
         for name, stream in streams.items():
-            kept = splits[name].kept
+            kept = splits[name].visible
             if isinstance(self.embeds[name], TokenEmbedding):
                 x, real = self._embed_ids(name, stream, kept)
             else:
@@ -254,7 +255,7 @@ class CrossDecoder(nn.Module):
             hidden: long (B, H), which tokens to tell.
             grid: Tokens along each side, here.
         """
-        places = grid_encoding(grid, self.dim, encoded.device, *WAVES).to(encoded.dtype)  # (N, dim)
+        places = sinusoidal_encoding_nd(grid, self.dim, encoded.device, *WAVES).to(encoded.dtype)  # (N, dim)
         x = self.mask_token.to(encoded.dtype) + nn.functional.embedding(hidden, places)  # (B, H, dim)
         context = torch.where(mask[..., None], encoded, 0.0)
         mask = mask | ~mask.any(dim=1, keepdim=True)  # a sample that has nothing to ask gets zeros for an answer
@@ -263,8 +264,8 @@ class CrossDecoder(nn.Module):
         return self.head(self.norm(x))
 
 
-def _split(stream: Patches, hide: bool) -> Split:
+def _split(stream: Patches, hide: bool) -> PatchMask:
     """Return the split that keeps everything, or hides everything."""
     size, count = len(stream.values), math.prod(stream.grid)
     every = torch.arange(count, device=stream.values.device).expand(size, count)
-    return Split(every[:, :0], every) if hide else Split(every, every[:, :0])
+    return PatchMask(every[:, :0], every) if hide else PatchMask(every, every[:, :0])

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from mmlearn.batch import Batch
 from mmlearn.encoders.text import TextTransformer
-from mmlearn.missing import fill_absent
-from mmlearn.pretraining.masked.autoencoder import Guess
+from mmlearn.missing import zero_missing
+from mmlearn.pretraining.masked.autoencoder import MaskedOutput
 from mmlearn.pretraining.masked.masking import mask_tokens
 
 
@@ -19,7 +19,7 @@ class MaskedLanguageModel(nn.Module):
     The head is one layer and the embeddings again: a token is likely where its own vector fits (Press & Wolf 2017).
     All tokens pass it: a sentence is short, and how many are chosen is left to chance.
 
-    Called with a batch, it returns a `Guess` of all tokens; those count that were chosen.
+    Called with a batch, it returns a `MaskedOutput` of all tokens; those count that were chosen.
 
     Args:
         name: The modality.
@@ -52,7 +52,7 @@ class MaskedLanguageModel(nn.Module):
         self.head = nn.Sequential(nn.Linear(encoder.dim, encoder.dim), nn.GELU(), nn.LayerNorm(encoder.dim))
         self.bias = nn.Parameter(torch.zeros(encoder.embed.embed.num_embeddings))
 
-    def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Guess:
+    def forward(self, batch: Batch, generator: torch.Generator | None = None) -> MaskedOutput:
         """Return logits (B, L, number of tokens) and the errors of the chosen tokens.
 
         Args:
@@ -66,7 +66,7 @@ class MaskedLanguageModel(nn.Module):
             if key is not None and key not in part:
                 raise ValueError(f"the batch has no {key!r}; expected data and mask of {self.name!r}; it has "
                                  f"{sorted(batch.data)}, masks of {sorted(batch.mask)}")  # fmt: skip
-        ids = fill_absent(batch.data[self.name], batch.present[self.name])
+        ids = zero_missing(batch.data[self.name], batch.present[self.name])
         real = batch.mask[self.name] & batch.present[self.name][:, None]  # (B, L)
         changed, chosen = mask_tokens(
             ids,
@@ -80,7 +80,7 @@ class MaskedLanguageModel(nn.Module):
         )
         logits = self.logits(changed, real)
         places = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
-        return Guess(logits, token_errors(logits, ids, chosen), chosen, places, places)
+        return MaskedOutput(logits, token_errors(logits, ids, chosen), chosen, places, places)
 
     def logits(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return logits (B, L, number of tokens) for what each of the ids (B, L) should be."""

@@ -15,18 +15,18 @@ import torch
 from torch import Tensor
 
 
-class Split(NamedTuple):
+class PatchMask(NamedTuple):
     """Which of N tokens a model sees, and which it has to guess: together a permutation of 0 … N - 1.
 
     Chapter: pretraining/masked.
     """
 
-    kept: Tensor  # long (B, K), ascending
-    hidden: Tensor  # long (B, N - K), ascending
+    visible: Tensor  # long (B, K), ascending
+    masked: Tensor  # long (B, N - K), ascending
 
 
 class Masking(Protocol):
-    """Draws a `Split` for each of `batch` samples, whose tokens form a grid; `random_masking` is one."""
+    """Draws a `PatchMask` for each of `batch` samples, whose tokens form a grid; `random_masking` is one."""
 
     def __call__(
         self,
@@ -35,7 +35,7 @@ class Masking(Protocol):
         *,
         generator: torch.Generator | None = None,
         device: torch.device | str | None = None,
-    ) -> Split:
+    ) -> PatchMask:
         """Return the split."""
 
 
@@ -46,7 +46,7 @@ def random_masking(
     *,
     generator: torch.Generator | None = None,
     device: torch.device | str | None = None,
-) -> Split:
+) -> PatchMask:
     """Hide `round(ratio · N)` of the N tokens of each sample, any set of that size as likely as any other.
 
     (MAE, He et al. 2022; for spectrograms Audio-MAE, Huang et al. 2022.)
@@ -66,7 +66,7 @@ def random_masking(
     count = math.prod(grid)
     kept = count - _count("ratio", ratio, count)
     order = torch.rand(batch, count, generator=generator, device=device).argsort(dim=1)  # (B, N)
-    return Split(order[:, :kept].sort(dim=1).values, order[:, kept:].sort(dim=1).values)
+    return PatchMask(order[:, :kept].sort(dim=1).values, order[:, kept:].sort(dim=1).values)
 
 
 def tube_masking(
@@ -76,7 +76,7 @@ def tube_masking(
     *,
     generator: torch.Generator | None = None,
     device: torch.device | str | None = None,
-) -> Split:
+) -> PatchMask:
     """Hide the same places of a clip at all times (VideoMAE, Tong et al. 2022): `round(ratio · H · W)` of H · W.
 
     What stands still could otherwise be copied from the frame before.
@@ -96,7 +96,7 @@ def tube_masking(
     places = math.prod(grid[1:])
     one = random_masking(batch, grid[1:], ratio, generator=generator, device=device)
     starts = places * torch.arange(grid[0], device=device)[:, None]  # (T, 1)
-    return Split(*((starts + part[:, None]).flatten(1) for part in one))  # (B, T, K) → (B, T * K)
+    return PatchMask(*((starts + part[:, None]).flatten(1) for part in one))  # (B, T, K) → (B, T * K)
 
 
 def strip_masking(
@@ -107,7 +107,7 @@ def strip_masking(
     *,
     generator: torch.Generator | None = None,
     device: torch.device | str | None = None,
-) -> Split:
+) -> PatchMask:
     """Hide whole steps of time and whole bands of frequency of a spectrogram (Audio-MAE, Huang et al. 2022).
 
     A patch is hidden if its time or its band is: of T · F patches, (T - hidden times) · (F - hidden bands) are kept.
@@ -132,7 +132,7 @@ def strip_masking(
         ranks = torch.rand(batch, grid[axis], generator=generator, device=device).argsort(dim=1).argsort(dim=1)
         hidden = hidden | (ranks < count).unsqueeze(2 - axis)  # (B, T, 1), then (B, 1, F)
     order = hidden.flatten(1).int().argsort(dim=1, stable=True)  # those that are kept come first
-    return Split(order[:, :kept], order[:, kept:])
+    return PatchMask(order[:, :kept], order[:, kept:])
 
 
 def take(x: Tensor, index: Tensor) -> Tensor:

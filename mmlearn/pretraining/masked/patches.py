@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mmlearn.batch import Batch
-from mmlearn.missing import fill_absent
-from mmlearn.nn.functional import standardise
+from mmlearn.missing import zero_missing
+from mmlearn.nn.functional import standardize
 from mmlearn.nn.patches import patchify, unpatchify
 from mmlearn.pretraining.masked.masking import take
 
@@ -42,7 +42,7 @@ def cut(batch: Batch, name: str, patch: Sequence[int]) -> Patches:
     """
     if name not in batch.data:
         raise ValueError(f"the batch has no {name!r}; it has {sorted(batch.data)}")
-    x, mask = fill_absent(batch.data[name], batch.present[name]), batch.mask.get(name)
+    x, mask = zero_missing(batch.data[name], batch.present[name]), batch.mask.get(name)
     if x.ndim == 3:
         short = -x.shape[-1] % patch[0]
         if mask is None and short:
@@ -90,7 +90,7 @@ def embed_kept(embed: Any, patches: Patches, kept: Tensor, targets: Targets) -> 
         values = take(patches.values, kept).float()  # (B, K, P)
         real = None if patches.real is None else take(patches.real, kept)
         if kept.shape[1]:  # nothing has no mean
-            values = standardise(values.flatten(1), None if real is None else real.flatten(1)).view_as(values)
+            values = standardize(values.flatten(1), None if real is None else real.flatten(1)).view_as(values)
     else:
         values, real = values_at(patches, kept)
         values = (values - targets[0]) / targets[1]

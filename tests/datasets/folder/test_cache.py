@@ -16,7 +16,7 @@ from mmlearn.clip import Clip, Word
 from mmlearn.datasets import reading
 from mmlearn.datasets.folder import cache, scan
 from mmlearn.datasets.folder.dataset import VideoFolder
-from mmlearn.datasets.reading import Reading
+from mmlearn.datasets.reading import DecodeOptions
 from mmlearn.media import write_mp4
 from tests.test_files import small_disk
 
@@ -278,5 +278,8 @@ def test_a_ledger_of_anything_is_made_anew(root: Path, text: str, monkeypatch: p
 
 
 def test_keys_name_content_and_settings() -> None:
-    keys = [cache.key_of(*key) for key in (("a", Reading()), ("b", Reading()), ("b", Reading(num_frames=3)))]
+    keys = [
+        cache.key_of(*key)
+        for key in (("a", DecodeOptions()), ("b", DecodeOptions()), ("b", DecodeOptions(num_frames=3)))
+    ]
     assert len(set(keys)) == 3

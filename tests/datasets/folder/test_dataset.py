@@ -24,7 +24,7 @@ from mmlearn.datasets import reading
 from mmlearn.datasets.folder import cache, dataset, reporting, scan, splitting
 from mmlearn.datasets.folder.dataset import VideoFolder
 from mmlearn.datasets.folder.listing import list_clips
-from mmlearn.datasets.reading import Reading, read_clip
+from mmlearn.datasets.reading import DecodeOptions, read_clip
 from mmlearn.media import read_mp4, write_mp4
 from tests.datasets.forking import changed_workers, forked
 from tests.ordinary_user import as_ordinary_user
@@ -204,13 +204,15 @@ def test_subtitles_of_matroska_too(tmp_path: Path) -> None:
 
 
 def test_random_sampling_draws_from_the_global_generator(originals: Path) -> None:
-    draw = Reading(num_frames=4, sampling="segment")
+    draw = DecodeOptions(num_frames=4, sampling="segment")
     torch.manual_seed(3)
     first, second = draw.clip(originals / "cat/a.mp4"), draw.clip(originals / "cat/a.mp4")
     torch.manual_seed(3)
     again = draw.clip(originals / "cat/a.mp4")
     assert same(first, again) and first.times["video"].tolist() != second.times["video"].tolist()
-    dense = [Reading(num_frames=4, sampling="dense", interval=0.08).clip(originals / "cat/a.mp4") for _ in range(8)]
+    dense = [
+        DecodeOptions(num_frames=4, sampling="dense", interval=0.08).clip(originals / "cat/a.mp4") for _ in range(8)
+    ]
     for clip in dense:
         np.testing.assert_allclose(np.diff(clip.times["video"]), 0.08, atol=1e-9)
     assert len({clip.times["video"][0] for clip in dense}) > 1

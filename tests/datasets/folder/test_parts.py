@@ -11,7 +11,7 @@ import pytest
 
 from mmlearn.datasets import VideoFolder, read_clip, read_shards, reading, write_shards
 from mmlearn.datasets.folder import cache
-from mmlearn.datasets.folder.records import Entry
+from mmlearn.datasets.folder.records import Record
 from mmlearn.datasets.folder.splitting import SHARES, choose, drawn, is_in, lacking
 from mmlearn.media import write_mp4
 
@@ -56,7 +56,7 @@ def test_each_row_is_its_part(films: Path, cache: bool, workers: int) -> None:
     assert parts.classes == {"action": ["all", "jump", "run"]} and parts[1].labels == {"action": 2}
     assert parts.report().splitlines()[0].endswith("4 clips, 0.00 hours") and parts.duplicates == {}
     if cache:
-        assert len({cache.key_of(parts.entries[0].sha256, reading.Reading(4, (16, 16), start=s, end=e))
+        assert len({cache.key_of(parts.entries[0].sha256, reading.DecodeOptions(4, (16, 16), start=s, end=e))
                     for s, e in [(0, 2), (7, 9), (0, None)]}) == 3  # fmt: skip
 
 
@@ -105,11 +105,11 @@ def test_parts_in_shards(films: Path, tmp_path: Path) -> None:
 # --- splits
 
 
-def entries(*rows: tuple[str, str | None]) -> list[Entry]:
-    return [Entry(name, Path(name), group=group) for name, group in rows]
+def entries(*rows: tuple[str, str | None]) -> list[Record]:
+    return [Record(name, Path(name), group=group) for name, group in rows]
 
 
-def split_of(listed: list[Entry], hashes: dict[Path, str], seed: int) -> dict[str, str]:
+def split_of(listed: list[Record], hashes: dict[Path, str], seed: int) -> dict[str, str]:
     wanted = {split: drawn(listed, hashes, split, seed) for split in SHARES}
     return {entry.name: split for entry in listed for split in SHARES if wanted[split](hashes[entry.path])}
 
@@ -154,11 +154,11 @@ def test_a_group_column_decides_the_split(tmp_path: Path) -> None:
 
 
 def test_names_of_splits_mean_the_usual(tmp_path: Path) -> None:
-    listed = [Entry(name, tmp_path, split=name) for name in ("Train", "dev", "Testing", "fold1")]
+    listed = [Record(name, tmp_path, split=name) for name in ("Train", "dev", "Testing", "fold1")]
     for asked, found in {"train": "Train", "Train": "Train", "valid": "dev", "val": "dev", "test": "Testing",
                          "fold1": "fold1"}.items():  # fmt: skip
         assert [entry.name for entry in choose(listed, asked, tmp_path)[0]] == [found]
-    both = [Entry(name, tmp_path, split=name) for name in ("dev", "eval", "train")]
+    both = [Record(name, tmp_path, split=name) for name in ("dev", "eval", "train")]
     assert [entry.name for entry in choose(both, "eval", tmp_path)[0]] == ["eval"]
     for asked in ("valid", "fold2", "test"):
         with pytest.raises(ValueError, match=rf"split is {asked!r}; expected one of \['dev', 'eval', 'train'\]"):
@@ -167,7 +167,7 @@ def test_names_of_splits_mean_the_usual(tmp_path: Path) -> None:
 
 
 def test_classes_that_a_split_lacks() -> None:
-    some = [Entry("a", Path("a"), labels={"x": 1, "many": [0, 2]}), Entry("b", Path("b"), labels={"score": 3.5})]
+    some = [Record("a", Path("a"), labels={"x": 1, "many": [0, 2]}), Record("b", Path("b"), labels={"score": 3.5})]
     classes = {"x": ["p", "q"], "many": ["u", "v", "w"], "none": []}
     assert lacking(some, classes, None, True) == []
     assert [note.rpartition(" has ")[2] for note in lacking(some, classes, "test", False)] == [
@@ -195,6 +195,6 @@ def test_home_and_addresses(films: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_channel_is_checked_and_part_of_the_key() -> None:
     for channel in (True, -1, "left", 1.5):
         with pytest.raises(ValueError, match="channel is"):
-            reading.Reading(channel=channel)  # type: ignore[arg-type]
-    keys = {cache.key_of("ab", reading.Reading(channel=channel)) for channel in ("mean", "loudest", 0, 1)}
+            reading.DecodeOptions(channel=channel)  # type: ignore[arg-type]
+    keys = {cache.key_of("ab", reading.DecodeOptions(channel=channel)) for channel in ("mean", "loudest", 0, 1)}
     assert len(keys) == 4

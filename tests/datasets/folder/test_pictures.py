@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mmlearn.datasets import VideoFolder, read_clip, write_shards
-from mmlearn.datasets.folder.cache import hash_of, stamp_of
+from mmlearn.datasets.folder.cache import file_stat, hash_of
 from mmlearn.datasets.folder.pictures import are_numbered
 
 
@@ -76,9 +76,9 @@ def test_in_a_folder_of_classes(tmp_path: Path, own_home: Path) -> None:
         assert films.names == ["jump/one", "run/two"] and films.classes == {"label": ["jump", "run"]}
         assert films[0].video is not None and films[0].video[:, 0, 0, 0].tolist() == [10, 20, 30]
     assert "series      2 folders of numbered pictures" in films.report() and ".png (1)" in films.report()
-    before, stamp = hash_of(root / "jump/one"), stamp_of(root / "jump/one")
+    before, stamp = hash_of(root / "jump/one"), file_stat(root / "jump/one")
     series(root / "jump/one", 2, size=(9, 9))  # in place: the folder's own date stays
-    assert hash_of(root / "jump/one") != before and stamp_of(root / "jump/one") != stamp
+    assert hash_of(root / "jump/one") != before and file_stat(root / "jump/one") != stamp
     films = VideoFolder(root, frame_rate=10, num_frames=3, workers=1)
     assert films.entries[0].sha256 != before
     (root / "t.csv").write_text("path,start,end\njump/one,0.1,0.2\nrun,,\n")

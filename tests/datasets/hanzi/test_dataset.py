@@ -76,7 +76,7 @@ def test_labels_are_what_the_clip_shows(make) -> None:
         ink = np.median(clip.video[-1].reshape(-1, 3), axis=0)  # mostly paper
         strongest = np.abs(clip.video[-1].astype(int) - ink).sum(-1).argmax()
         pixel = clip.video[-1].reshape(-1, 3)[strongest].astype(int)
-        colours = np.array(list(grammar.COLOURS.values()))
+        colours = np.array(list(grammar.COLORS.values()))
         assert np.abs(colours - pixel).sum(1).argmin() == clip.labels["colour"]
 
 

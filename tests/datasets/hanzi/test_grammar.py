@@ -55,12 +55,12 @@ def test_captions_tell_every_factor_in_both_languages(seed: int, length: int) ->
     chinese = grammar.caption(rng, s, "zh")
     value = grammar.NUMBERS.index(s.number) + 1
     assert any(word in chinese for word in (s.number, "两" if value == 2 else s.number, str(value)))
-    assert any(word in chinese for word in grammar.COLOUR_WORDS[s.colour][0])
+    assert any(word in chinese for word in grammar.COLOR_WORDS[s.colour][0])
     assert any(word in chinese for word in grammar.DIRECTION_WORDS[s.direction][0])
     assert any(word in chinese for word in grammar.THINGS[s.thing].words)
     english = grammar.caption(rng, s, "en").split()
     assert grammar.NUMBER_WORDS[value - 1] in english
-    assert any(word in " ".join(english) for word in grammar.COLOUR_WORDS[s.colour][1])
+    assert any(word in " ".join(english) for word in grammar.COLOR_WORDS[s.colour][1])
     assert any(word in " ".join(english) for word in grammar.DIRECTION_WORDS[s.direction][1])
 
 
@@ -68,7 +68,7 @@ def test_captions_tell_every_factor_in_both_languages(seed: int, length: int) ->
 def test_captions_keep_a_hidden_factor_to_themselves(factor: str) -> None:
     words = {
         "number": [*grammar.NUMBERS, "两", *"123456789", *(f"{n} " for n in grammar.NUMBER_WORDS)],
-        "colour": [w for pair in grammar.COLOUR_WORDS.values() for synonyms in pair for w in synonyms],
+        "colour": [w for pair in grammar.COLOR_WORDS.values() for synonyms in pair for w in synonyms],
         "direction": [w for pair in grammar.DIRECTION_WORDS.values() for w in (*pair[0], f" {pair[1][0]}")],
         "thing": [w for thing in grammar.THINGS.values() for w in (*thing.measures[:0], *thing.words, thing.many)],
     }[factor]

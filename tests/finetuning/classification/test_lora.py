@@ -10,7 +10,7 @@ from mmlearn.encoders import Transformer
 from mmlearn.finetuning import (
     LoRALinear,
     add_lora,
-    layerwise_rates,
+    layer_decay_groups,
     load_lora,
     lora_state_dict,
     merge_lora,
@@ -169,7 +169,7 @@ def test_rates_fall_with_depth_and_hold_every_trained_parameter_once() -> None:
     model = nn.ModuleDict({"encoder": Transformer(dim=8, depth=11, num_heads=2), "head": nn.Linear(8, 3)})
     model["encoder"].blocks[1].norm_mlp.requires_grad_(False)
     stages = [f"encoder.blocks.{k}" for k in range(11)]  # blocks.1 is not blocks.10
-    groups = layerwise_rates(model, stages, lr=0.1, decay=0.5)
+    groups = layer_decay_groups(model, stages, lr=0.1, decay=0.5)
     rate = {id(p): group["lr"] for group in groups for p in group["params"]}
     assert sum(len(group["params"]) for group in groups) == len(rate)
     for name, parameter in model.named_parameters():
@@ -184,9 +184,9 @@ def test_rates_fall_with_depth_and_hold_every_trained_parameter_once() -> None:
 
 def test_rates_errors_and_nothing_left() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    assert [group["lr"] for group in layerwise_rates(model, ["0", "1"], 1.0, 0.5)] == [0.25, 0.5]
-    assert [group["lr"] for group in layerwise_rates(model, ["0.weight", "0", "1"], 1.0, 0.5)] == [0.125, 0.25, 0.5]
+    assert [group["lr"] for group in layer_decay_groups(model, ["0", "1"], 1.0, 0.5)] == [0.25, 0.5]
+    assert [group["lr"] for group in layer_decay_groups(model, ["0.weight", "0", "1"], 1.0, 0.5)] == [0.125, 0.25, 0.5]
     with pytest.raises(ValueError, match="stage '2' names no parameter"):
-        layerwise_rates(model, ["0", "2"], 1.0)
+        layer_decay_groups(model, ["0", "2"], 1.0)
     with pytest.raises(ValueError, match="decay is 0"):
-        layerwise_rates(model, ["0"], 1.0, 0)
+        layer_decay_groups(model, ["0"], 1.0, 0)

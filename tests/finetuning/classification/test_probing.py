@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from mmlearn.finetuning.classification.probing import few_labels, linear_probe
+from mmlearn.finetuning.classification.probing import few_shot_subset, linear_probe
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(1, 5), st.integers(0, 9))
@@ -17,28 +17,28 @@ def test_the_draw_is_balanced_or_refused(classes: list[int], per_class: int, see
     counts = {c: classes.count(c) for c in set(classes)}
     if min(counts.values()) < per_class:
         with pytest.raises(ValueError, match=f"has {min(counts.values())} samples; expected at least per_class"):
-            few_labels(labels, per_class, seed)
+            few_shot_subset(labels, per_class, seed)
         return
-    drawn = few_labels(labels, per_class, seed)
+    drawn = few_shot_subset(labels, per_class, seed)
     assert len(set(drawn.tolist())) == len(drawn)  # none twice
     assert {c: int((labels[drawn] == c).sum()) for c in counts} == dict.fromkeys(counts, per_class)
-    assert torch.equal(drawn, few_labels(labels, per_class, seed))
+    assert torch.equal(drawn, few_shot_subset(labels, per_class, seed))
 
 
 def test_every_sample_can_be_drawn_and_order_is_random() -> None:
     labels = torch.arange(40) % 2
-    draws = [few_labels(labels, 3, seed) for seed in range(60)]
+    draws = [few_shot_subset(labels, 3, seed) for seed in range(60)]
     assert set(torch.cat(draws).tolist()) == set(range(40))
     assert any(labels[draw][0] == 1 for draw in draws) and any(labels[draw][0] == 0 for draw in draws)
 
 
 def test_errors_say_what_is_missing() -> None:
     with pytest.raises(ValueError, match="class 7 has 1 samples"):
-        few_labels(torch.tensor([3, 3, 7]), 2)
+        few_shot_subset(torch.tensor([3, 3, 7]), 2)
     with pytest.raises(ValueError, match="there are no samples"):
-        few_labels(torch.tensor([], dtype=torch.long), 1)
+        few_shot_subset(torch.tensor([], dtype=torch.long), 1)
     with pytest.raises(ValueError, match="per_class is 0"):
-        few_labels(torch.tensor([1]), 0)
+        few_shot_subset(torch.tensor([1]), 0)
     x, y = torch.rand(4, 2), torch.tensor([0, 1, 0, 1])
     with pytest.raises(ValueError, match=r"test_x is \(4, 3\)"):
         linear_probe(x, y, torch.rand(4, 3), y)

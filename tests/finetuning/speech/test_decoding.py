@@ -69,7 +69,7 @@ def test_with_a_lexicon_it_is_exhaustive_search_among_what_is_allowed(seed, repe
         for count in range(2, 6):
             sentences |= {sum(parts, ()) for parts in itertools.product(words, repeat=count)}
     expected = {labelling: v for labelling, v in every_labelling(log_probs).items() if labelling in sentences}
-    found = dict(prefix_beam_search(log_probs, width=1000, lexicon=Lexicon.of_words(words, repeat=repeat)))
+    found = dict(prefix_beam_search(log_probs, width=1000, lexicon=Lexicon.from_words(words, repeat=repeat)))
     found = {labelling: value for labelling, value in found.items() if value > -math.inf}
     assert found.keys() == expected.keys()
     assert all(found[labelling] == pytest.approx(value, abs=1e-9) for labelling, value in expected.items())
@@ -101,12 +101,12 @@ def test_width_one_is_not_greedy_and_may_be_better_or_worse():
 
 def test_a_beam_may_end_without_a_complete_word():
     log_probs = torch.tensor([[0.1, 0.8, 0.1], [0.1, 0.8, 0.1]]).log()
-    assert prefix_beam_search(log_probs, width=1, lexicon=Lexicon.of_words([(1, 2)])) == []
-    assert prefix_beam_search(log_probs, width=9, lexicon=Lexicon.of_words([(1, 2)]))[0][0] == (1, 2)
+    assert prefix_beam_search(log_probs, width=1, lexicon=Lexicon.from_words([(1, 2)])) == []
+    assert prefix_beam_search(log_probs, width=9, lexicon=Lexicon.from_words([(1, 2)]))[0][0] == (1, 2)
 
 
 def test_lexicon_reads_words_and_places():
-    lexicon = Lexicon.of_words([(1,), (1, 2)], repeat=True)
+    lexicon = Lexicon.from_words([(1,), (1, 2)], repeat=True)
     once = lexicon.step(lexicon.start, 1)
     assert lexicon.tokens(lexicon.start) == {1} and lexicon.tokens(once) == {1, 2} and lexicon.is_complete(once)
     assert lexicon.step(lexicon.start, 2) == frozenset() and not lexicon.is_complete(lexicon.start)

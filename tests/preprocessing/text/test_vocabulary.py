@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pypinyin import Style, lazy_pinyin
 
 from mmlearn import Clip, collate
-from mmlearn.preprocessing.text import Segmenter, Vocabulary, characters, normalise, pinyin_syllables
+from mmlearn.preprocessing.text import Segmenter, Vocabulary, characters, normalize, pinyin_syllables
 
 ANY = st.integers(0, 0x10FFFF).map(chr)  # surrogates included
 # What is hard: joiners, marks that combine, compatibility forms, controls, halves of a pair, spaces of all kinds.
@@ -25,8 +25,8 @@ TEXTS = st.lists(st.one_of(ANY, NASTY), max_size=30).map("".join)
 @settings(max_examples=400, deadline=None)
 @given(TEXTS, st.booleans())
 def test_normalising_twice_is_normalising_once(text: str, lower: bool) -> None:
-    once = normalise(text, lower=lower)
-    assert normalise(once, lower=lower) == once
+    once = normalize(text, lower=lower)
+    assert normalize(once, lower=lower) == once
     assert once.encode("utf-8").decode("utf-8") == once  # no surrogate is left
     assert once == once.strip() and "  " not in once
     assert not any(unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in once)
@@ -37,8 +37,8 @@ def test_every_character_by_itself() -> None:
     for lower in (False, True):
         numbers = [*range(0x33480), *range(0xE0000, 0xE1000)]  # beyond these, planes are empty or private
         text = "\n".join("a" + chr(number) + "三" for number in numbers)  # \n, so that none meets another
-        once = normalise(text, lower=lower)
-        assert normalise(once, lower=lower) == once
+        once = normalize(text, lower=lower)
+        assert normalize(once, lower=lower) == once
 
 
 @pytest.mark.parametrize(
@@ -60,18 +60,18 @@ def test_every_character_by_itself() -> None:
     ],
 )
 def test_rules_of_normalising(text: str, expected: str) -> None:
-    assert normalise(text) == expected
+    assert normalize(text) == expected
 
 
 def test_small_letters() -> None:
-    assert normalise("Two T恤 ＡＢＣ", lower=True) == "two t恤 abc"
+    assert normalize("Two T恤 ＡＢＣ", lower=True) == "two t恤 abc"
 
 
 @settings(max_examples=200, deadline=None)
 @given(TEXTS)
 def test_tokens_joined_are_the_text(text: str) -> None:
     assert "".join(characters(text)) == text
-    assert len(pinyin_syllables(normalise(text))) == len(characters(normalise(text)))
+    assert len(pinyin_syllables(normalize(text))) == len(characters(normalize(text)))
 
 
 def test_characters() -> None:
@@ -95,7 +95,7 @@ def test_a_megabyte_in_bounded_time() -> None:
     start = time.process_time()
     for text in ("三座红色的山，向上" * 39_000, "龘" * 350_000, "a" * 1_000_000, " " * 1_000_000, "\u200d" * 350_000):
         assert len(characters(text)) <= len(text)
-        assert normalise(normalise(text)) == normalise(text)
+        assert normalize(normalize(text)) == normalize(text)
     vocabulary = Vocabulary(["三座红色的山，向上"])
     assert vocabulary.encode("三座红色的山，向上" * 39_000).shape == (351_000,)
     assert len(pinyin_syllables("三座红色的山" * 10_000)) == 60_000
@@ -248,6 +248,6 @@ def test_unusable_arguments(tmp_path: Path) -> None:
         vocabulary.decode([-1])
     with pytest.raises(FileNotFoundError, match=r"none\.json"):
         Vocabulary.load(tmp_path / "none.json")
-    for function in (normalise, characters, pinyin_syllables, vocabulary.encode):
+    for function in (normalize, characters, pinyin_syllables, vocabulary.encode):
         with pytest.raises(TypeError, match="text is int; expected str"):
             function(3)  # type: ignore[operator]

@@ -113,7 +113,7 @@ def test_the_products_bounds_are_the_closed_forms_of_a_linear_model(explain: str
     torch.manual_seed(0)
     with torch.no_grad():
         bounds = model(repeat(batch, 20_000))
-        beliefs, present = model.believe(batch)
+        beliefs, present = model.posterior(batch)
         subsets = [("audio", "image", "text"), ("audio",), ("image",), ("text",)]
         for s, subset in enumerate(subsets):
             posterior = product_of_experts({name: beliefs[name] for name in subset}, present)
@@ -138,7 +138,7 @@ def test_a_bound_stays_below_the_evidence_of_a_linear_model(experts: str) -> Non
     weight, bias, x = decoder.weight.detach(), decoder.bias.detach(), batch.data["image"]
     evidence = dist.MultivariateNormal(bias, weight @ weight.T + torch.eye(3, dtype=torch.float64)).log_prob(x)
     with torch.no_grad():
-        posterior = model.believe(batch)[0]["image"]  # one modality: nothing is multiplied
+        posterior = model.posterior(batch)[0]["image"]  # one modality: nothing is multiplied
         bound = linear_terms(model, "image", posterior, x) - posterior.kl_to_prior().sum(dim=1)
         assert (bound < evidence).all()
         bounds = model(repeat(batch, 20_000))
@@ -160,7 +160,7 @@ def test_the_mixtures_bound_is_the_integral_on_a_grid() -> None:
     torch.manual_seed(0)
     with torch.no_grad():
         bounds = model(repeat(batch, 40_000))
-        beliefs, present = model.believe(batch)
+        beliefs, present = model.posterior(batch)
         total = sum(bounds.log_likelihood.values()) - bounds.kl[..., 0]  # (S, B · times)
         found, error = mean_and_error(total, 6)
         count = bounds.valid.unflatten(1, (6, -1))[..., 0].double()  # (S, B)
@@ -199,7 +199,7 @@ def test_training_draws_further_subsets_of_many_modalities() -> None:
 @pytest.mark.parametrize("experts", ["product", "mixture"])
 def test_a_subsets_code_is_the_code_when_the_others_are_absent(experts: str) -> None:
     model, batch = build(experts=experts), sample()
-    beliefs, present = model.believe(batch)
+    beliefs, present = model.posterior(batch)
     for subset in [("audio",), ("image", "text"), ("audio", "image", "text")]:
         code = model.code(batch.only(*subset))
         if experts == "product":

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mmlearn.pretraining.gan.metrics import frechet_distance, modes_covered, precision_recall, reader_accuracy
+from mmlearn.pretraining.gan.metrics import classifier_accuracy, frechet_distance, mode_coverage, precision_recall
 
 
 def gaussian(mean: Tensor, covariance: Tensor, count: int, seed: int) -> Tensor:
@@ -118,14 +118,14 @@ def test_precision_and_recall_tell_collapse_from_noise() -> None:
 
 def test_modes_covered() -> None:
     modes = torch.tensor([0] * 90 + [1] * 9 + [2] + [-1] * 20)
-    assert modes_covered(modes, 4) == 2  # at least 3 of 120 samples each
-    assert modes_covered(modes, 4, share=0.3) == 2 and modes_covered(modes, 4, share=0.31) == 1
-    assert modes_covered(modes, 4, share=0.01) == 3 and modes_covered(torch.tensor([-1, -1]), 4) == 0
+    assert mode_coverage(modes, 4) == 2  # at least 3 of 120 samples each
+    assert mode_coverage(modes, 4, share=0.3) == 2 and mode_coverage(modes, 4, share=0.31) == 1
+    assert mode_coverage(modes, 4, share=0.01) == 3 and mode_coverage(torch.tensor([-1, -1]), 4) == 0
 
 
 def test_reader_accuracy() -> None:
     logits = torch.tensor([[1.0, 2.0, 0.0], [3.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 5.0, 1.0]])
-    assert reader_accuracy(logits, torch.tensor([1, 0, 2, 0])) == 0.75
+    assert classifier_accuracy(logits, torch.tensor([1, 0, 2, 0])) == 0.75
 
 
 def test_bad_arguments() -> None:
@@ -136,9 +136,9 @@ def test_bad_arguments() -> None:
         (lambda: frechet_distance(x, x / 0), "fake holds values that are not finite"),
         (lambda: precision_recall(x, x[:3]), r"fake is \(3, 3\); expected \(N, 3\) with N ≥ 4"),
         (lambda: precision_recall(x, x, k=0), "k is 0"),
-        (lambda: modes_covered(torch.zeros(0), 3), "found no samples"),
-        (lambda: modes_covered(torch.tensor([0, 3]), 3), "found mode 3; expected modes up to 2"),
-        (lambda: reader_accuracy(x, torch.zeros(4)), "found 5 logits and 4 classes"),
+        (lambda: mode_coverage(torch.zeros(0), 3), "found no samples"),
+        (lambda: mode_coverage(torch.tensor([0, 3]), 3), "found mode 3; expected modes up to 2"),
+        (lambda: classifier_accuracy(x, torch.zeros(4)), "found 5 logits and 4 classes"),
     ):
         with pytest.raises(ValueError, match=message):
             call()

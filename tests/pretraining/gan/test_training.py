@@ -181,7 +181,7 @@ def test_training_draws_the_ring() -> None:
     noise, target = torch.randn(400, 4), ring(400, seed=1)
     torch.manual_seed(0)
     before = frechet_distance(target, perceptron(4, 2)(noise))
-    settings = {"objective": "wasserstein", "penalty": 1.0, "judgements": 3, "steps": 100, "batch_size": 64}
+    settings = {"objective": "wasserstein", "penalty": 1.0, "discriminator_steps": 3, "steps": 100, "batch_size": 64}
     average, generator, _, _ = play(generator_lr=2e-3, discriminator_lr=5e-3, decay=0.9, **settings)
     after, after_average = (frechet_distance(target, network(noise)) for network in (generator, average))
     assert after < before / 10 and after_average < before / 10
@@ -262,8 +262,8 @@ def test_conditions_stay_with_their_samples() -> None:
     numbers = torch.arange(50.0)[:, None]
     present = numbers[:, 0] % 2 == 0
     judge = Recorder()
-    train_gan(Copyist(), judge, numbers, numbers, present, steps=2, judgements=3, batch_size=7, generator_lr=0.0,
-              progress=False)  # fmt: skip
+    train_gan(Copyist(), judge, numbers, numbers, present, steps=2, discriminator_steps=3, batch_size=7,
+              generator_lr=0.0, progress=False)  # fmt: skip
     assert len(judge.seen) == 2 * (3 * 2 + 1)  # real and generated for each judgement, then once for the generator
     for x, condition, there in judge.seen:
         assert x.shape == (7, 1) and torch.equal(x, condition) and torch.equal(there, condition[:, 0] % 2 == 0)
@@ -272,7 +272,7 @@ def test_conditions_stay_with_their_samples() -> None:
 
 
 def test_the_history_holds_means() -> None:
-    settings = {"judgements": 3, "generator_lr": 0.0, "discriminator_lr": 0.0, "steps": 10, "every": 4}
+    settings = {"discriminator_steps": 3, "generator_lr": 0.0, "discriminator_lr": 0.0, "steps": 10, "every": 4}
     _, history = train_gan(Copyist(), Recorder(), torch.zeros(9, 1), torch.zeros(9, 1), progress=False, **settings)  # type: ignore[arg-type]
     assert [row["step"] for row in history] == [4, 8, 10]
     for row in history:
@@ -282,7 +282,7 @@ def test_the_history_holds_means() -> None:
 
 def test_the_penalty_holds_the_slope_near_one() -> None:
     def slope(penalty: float) -> float:
-        *_, discriminator, _ = play(objective="wasserstein", penalty=penalty, steps=40, judgements=3)
+        *_, discriminator, _ = play(objective="wasserstein", penalty=penalty, steps=40, discriminator_steps=3)
         x = ring(200, seed=2).requires_grad_()
         (gradient,) = torch.autograd.grad(discriminator(x).sum(), x)
         return gradient.norm(dim=1).mean().item()

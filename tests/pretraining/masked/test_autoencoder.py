@@ -19,11 +19,11 @@ from mmlearn import Batch, fit
 from mmlearn.encoders import AudioTransformer, ImageTransformer, TextTransformer, VideoTransformer
 from mmlearn.nn import PatchEmbedding, TokenEmbedding, patchify
 from mmlearn.preprocessing.text import Segmenter, characters
-from mmlearn.pretraining.masked.autoencoder import Decoder, Guess, MaskedAutoencoder, MaskedPrediction
+from mmlearn.pretraining.masked.autoencoder import Decoder, MaskedAutoencoder, MaskedOutput, MaskedPrediction
 from mmlearn.pretraining.masked.joint import CrossDecoder, JointMaskedAutoencoder
 from mmlearn.pretraining.masked.language import MaskedLanguageModel
 from mmlearn.pretraining.masked.masking import (
-    Split,
+    PatchMask,
     mask_tokens,
     random_masking,
     strip_masking,
@@ -90,8 +90,8 @@ def test_kept_and_hidden_are_a_permutation_of_exact_sizes(
         kept = grid[0] * (places - round(ratio * places)) if name == "tube" else math.prod(grid) - round(
             ratio * math.prod(grid)
         )  # fmt: skip
-    assert split.kept.shape == (size, kept)
-    assert split.kept.dtype == split.hidden.dtype == torch.long
+    assert split.visible.shape == (size, kept)
+    assert split.visible.dtype == split.masked.dtype == torch.long
     for row in torch.cat(split, dim=1).tolist():
         assert sorted(row) == list(range(math.prod(shape)))
     for part in split:
@@ -108,7 +108,7 @@ def test_tubes_are_equal_over_time() -> None:
 
 
 def test_strips_are_whole_rows_and_columns() -> None:
-    for row in strip_masking(20, (5, 4), 0.4, 0.5).kept:
+    for row in strip_masking(20, (5, 4), 0.4, 0.5).visible:
         times, bands = {int(i) // 4 for i in row}, {int(i) % 4 for i in row}
         assert len(times) == 3 and len(bands) == 2
         assert sorted(row.tolist()) == sorted(4 * t + f for t in times for f in bands)
@@ -119,17 +119,17 @@ def test_every_patch_is_as_likely_and_seeds_repeat(name: str) -> None:
     grid = (6, 5) if name == "strip" else (3, 2, 5)
     draw = partial(MASKINGS[name], 4000, grid)
     splits = [draw(generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
-    assert torch.equal(splits[0].kept, splits[1].kept) and torch.equal(splits[0].hidden, splits[1].hidden)
-    assert not torch.equal(splits[0].kept, splits[2].kept)
+    assert torch.equal(splits[0].visible, splits[1].visible) and torch.equal(splits[0].masked, splits[1].masked)
+    assert not torch.equal(splits[0].visible, splits[2].visible)
     # Draws of one sample depend on each other (tubes, strips, no repetition), so one patch of each sample is counted.
-    which = torch.randint(splits[0].kept.shape[1], (4000, 1), generator=torch.Generator().manual_seed(0))
-    counts = splits[0].kept.gather(1, which).flatten().bincount(minlength=30)
+    which = torch.randint(splits[0].visible.shape[1], (4000, 1), generator=torch.Generator().manual_seed(0))
+    counts = splits[0].visible.gather(1, which).flatten().bincount(minlength=30)
     assert chisquare(counts.numpy()).pvalue > 1e-4
 
 
 def test_pairs_are_as_likely() -> None:
     """Not only each patch by itself: all ten sets of two out of five."""
-    kept = random_masking(5000, (5,), 0.6, generator=torch.Generator().manual_seed(3)).kept
+    kept = random_masking(5000, (5,), 0.6, generator=torch.Generator().manual_seed(3)).visible
     counts = Counter(map(tuple, kept.tolist()))
     assert len(counts) == 10 and chisquare(list(counts.values())).pvalue > 1e-4
 
@@ -211,14 +211,14 @@ def test_language_model_equals_a_loop() -> None:
         torch.where(batch.present["text"][:, None], batch.data["text"], 0), real, mask_id=2, num_tokens=12,
         num_special=3, rate=0.5, generator=torch.Generator().manual_seed(0),
     )  # fmt: skip
-    assert chosen.any() and torch.equal(guess.counts, chosen) and not chosen[2].any()
+    assert chosen.any() and torch.equal(guess.counted, chosen) and not chosen[2].any()
     expected = []
     for b, n in chosen.nonzero().tolist():
         length = int(real[b].sum())
         logits = model.logits(changed[b : b + 1, :length])[0, n].detach().double()  # alone, without padding
         expected.append(float(logits.logsumexp(0) - logits[batch.data["text"][b, n]]))
     assert loss_of(guess, batch).item() == pytest.approx(sum(expected) / len(expected), abs=1e-5)
-    assert not guess.errors[~chosen].any()
+    assert not guess.losses[~chosen].any()
 
 
 def test_language_model_with_words_and_errors() -> None:
@@ -227,7 +227,7 @@ def test_language_model_with_words_and_errors() -> None:
     with pytest.raises(ValueError, match="no 'words'"):
         model(batch)
     batch.data["words"] = torch.arange(6).div(2, rounding_mode="floor").expand(3, 6)
-    chosen = model(batch).counts[0]  # its six tokens are real
+    chosen = model(batch).counted[0]  # its six tokens are real
     assert (chosen[0::2] == chosen[1::2]).all()
     with pytest.raises(ValueError, match="no 'text'"):
         model(replace(batch, mask={}))
@@ -239,11 +239,11 @@ def test_language_model_with_words_and_errors() -> None:
 # ---- one modality
 
 
-def brute(model: MaskedAutoencoder, x: Tensor, guess: Guess, real: Tensor | None = None) -> list[float]:
+def brute(model: MaskedAutoencoder, x: Tensor, guess: MaskedOutput, real: Tensor | None = None) -> list[float]:
     """Losses of hidden patches in float64, number by number; x (B, C, …sides), real like x."""
     patch, losses = model.encoder.embed.patch, []
     values, there = patchify(x.double(), patch), patchify(torch.ones_like(x) > 0 if real is None else real, patch)
-    for b, hidden in enumerate(guess.hidden.tolist()):
+    for b, hidden in enumerate(guess.masked.tolist()):
         for k, n in enumerate(hidden):
             y, r = values[b, n], there[b, n]
             if not r.any():
@@ -266,7 +266,7 @@ def brute(model: MaskedAutoencoder, x: Tensor, guess: Guess, real: Tensor | None
 def test_loss_of_frames_equals_a_loop(targets: object) -> None:
     batch, model = clips(), autoencoder("video", targets=targets)
     guess = model(batch)
-    assert guess.prediction.shape == (3, 2 * 14, 3 * 8) and guess.kept.shape == (3, 2 * 2)  # 14.4 of 16 places
+    assert guess.prediction.shape == (3, 2 * 14, 3 * 8) and guess.visible.shape == (3, 2 * 2)  # 14.4 of 16 places
     expected = brute(model, batch.data["video"].double() / 255, guess)
     assert len(expected) == 3 * 28
     assert loss_of(guess, batch).item() == pytest.approx(sum(expected) / len(expected), rel=1e-4)
@@ -281,21 +281,21 @@ def test_loss_of_a_padded_spectrogram_equals_a_loop(targets: object) -> None:
         there = mask.get("audio", torch.ones(3, 14, dtype=torch.bool))
         real = nn.functional.pad(there, (0, 2))[:, None, :, None].expand_as(x)
         expected = brute(model, x, guess, real)
-        assert int(guess.counts.sum()) == len(expected)
+        assert int(guess.counted.sum()) == len(expected)
         assert loss_of(guess, batch).item() == pytest.approx(sum(expected) / len(expected), rel=1e-4)
 
 
 def test_flat_patches_are_finite() -> None:
     batch, model = clips(), autoencoder("video")
     batch.data["video"] = torch.full_like(batch.data["video"], 200)
-    assert float(model(batch).errors.detach().max()) < 100
+    assert float(model(batch).losses.detach().max()) < 100
 
 
 def test_pictures_and_defaults() -> None:
     batch = Batch({"image": torch.rand(2, 3, 8, 8)}, {"image": torch.tensor([True, True])})
     model = MaskedAutoencoder("image", ImageTransformer((8, 8), (2, 2), SMALL), decoder=LIGHT)
     guess = model(batch)
-    assert guess.hidden.shape == (2, 12) and guess.prediction.shape == (2, 12, 12)
+    assert guess.masked.shape == (2, 12) and guess.prediction.shape == (2, 12, 12)
     assert loss_of(guess, batch).item() == pytest.approx(sum(brute(model, batch.data["image"], guess)) / 24, rel=1e-4)
 
 
@@ -303,15 +303,15 @@ def test_pictures_and_defaults() -> None:
 def test_the_encoder_does_not_see_what_is_hidden(name: str) -> None:
     batch, model = clips(), autoencoder(name)
     guess = model(batch)
-    split = Split(guess.kept, guess.hidden)
+    split = PatchMask(guess.visible, guess.masked)
     patches = cut(batch, name, model.encoder.embed.patch)
     codes = model.encode(patches, split)
-    index = guess.hidden[..., None].expand(-1, -1, patches.values.shape[-1])
+    index = guess.masked[..., None].expand(-1, -1, patches.values.shape[-1])
     other = torch.full_like(patches.values, 77 if name == "video" else torch.nan)
     changed = patches._replace(values=patches.values.scatter(1, index, other.gather(1, index)))
     assert not torch.equal(changed.values, patches.values)
     assert torch.equal(model.encode(changed, split), codes)
-    index = guess.kept[..., None].expand(-1, -1, patches.values.shape[-1])
+    index = guess.visible[..., None].expand(-1, -1, patches.values.shape[-1])
     seen = patches._replace(values=patches.values.scatter(1, index, other.nan_to_num(5.0).gather(1, index)))
     assert not torch.allclose(model.encode(seen, split), codes)  # but what is kept it does see
 
@@ -323,9 +323,9 @@ def test_predictions_depend_on_places_and_only_hidden_ones_are_made() -> None:
     prediction = decoder(encoded, split, (3, 4))
     assert prediction.shape == (2, 6, 5)
     order = torch.randperm(6)
-    assert torch.allclose(decoder(encoded[:, order], Split(split.kept[:, order], split.hidden), (3, 4)), prediction,
+    assert torch.allclose(decoder(encoded[:, order], PatchMask(split.visible[:, order], split.masked), (3, 4)), prediction,
                           atol=1e-5)  # fmt: skip
-    assert torch.allclose(decoder(encoded, Split(split.kept, split.hidden[:, order]), (3, 4)), prediction[:, order],
+    assert torch.allclose(decoder(encoded, PatchMask(split.visible, split.masked[:, order]), (3, 4)), prediction[:, order],
                           atol=1e-5)  # fmt: skip
     assert (prediction[:, :1] - prediction[:, 1:]).abs().amax(dim=-1).min() > 1e-4  # each place its own
     mask = torch.ones(2, 12, dtype=torch.bool)
@@ -347,8 +347,8 @@ def test_decoders_write_places_in_waves_of_2_to_20_patches(kind: type[Decoder | 
         decoder(encoded, split, (3, 4))
         places = torch.cat(split, dim=1)
     else:
-        decoder(encoded, torch.ones(2, 6, dtype=torch.bool), split.hidden, (3, 4))
-        places = split.hidden
+        decoder(encoded, torch.ones(2, 6, dtype=torch.bool), split.masked, (3, 4))
+        places = split.masked
     expected = []
     for n in places.flatten().tolist():
         for p in divmod(n, 4):  # row and column: four of the eight numbers for each
@@ -375,7 +375,7 @@ def test_loss_and_gradient_ignore_what_is_absent(name: str) -> None:
     value, grads = gradients(0.0)
     again, same = gradients(torch.nan)
     assert value == again and all(torch.equal(a, b) for a, b in zip(grads, same, strict=True))
-    alone = model(batch[[0, 2]], Split(split.kept[[0, 2]], split.hidden[[0, 2]]))
+    alone = model(batch[[0, 2]], PatchMask(split.visible[[0, 2]], split.masked[[0, 2]]))
     assert loss_of(alone, batch).item() == pytest.approx(value, rel=1e-5)
     nobody = replace(batch, present={name: torch.zeros(3, dtype=torch.bool)})
     assert loss_of(model(nobody, split), nobody).item() == 0
@@ -387,30 +387,30 @@ def test_padding_changes_nothing() -> None:
     guess = model(batch, split)
     batch.data["audio"] = torch.where(batch.mask["audio"][:, None], batch.data["audio"], torch.nan)
     padded = model(batch, split)
-    assert torch.equal(guess.errors, padded.errors) and torch.equal(guess.counts, padded.counts)
+    assert torch.equal(guess.losses, padded.losses) and torch.equal(guess.counted, padded.counted)
 
 
 @pytest.mark.parametrize(("name", "targets"), [("video", "patch"), ("video", "channel"), ("audio", (1.0, 3.0))])
 def test_filling_puts_a_perfect_guess_in_its_place(name: str, targets: object) -> None:
     batch, model = clips(), autoencoder(name, targets=targets)
     guess = model(batch)
-    filled = model.fill(batch, guess)
+    filled = model.inpaint(batch, guess)
     x = batch.data[name].float()
     assert filled.shape == x.shape and not torch.allclose(filled, x)
     wrong = filled != x
     if name == "audio":
         wrong = nn.functional.pad(wrong, (0, 2)).transpose(1, 2)[:, None]
     wrong = patchify(wrong, model.encoder.embed.patch).any(dim=-1)
-    assert not wrong.gather(1, guess.kept).any()  # what is kept stays
+    assert not wrong.gather(1, guess.visible).any()  # what is kept stays
     patches = cut(batch, name, model.encoder.embed.patch)
-    y = take(patches.values, guess.hidden).float() / (255 if name == "video" else 1)
+    y = take(patches.values, guess.masked).float() / (255 if name == "video" else 1)
     if isinstance(targets, tuple):
         y = (y - targets[0]) / targets[1]
     else:
         groups = y.unflatten(-1, (3 if targets == "channel" else 1, -1))
         variance, mean = torch.var_mean(groups, dim=-1, keepdim=True)
         y = ((groups - mean) / (variance + 1e-6).sqrt()).flatten(-2)
-    perfect = put_back(patches, y, guess.hidden, targets, model.encoder.embed.patch, batch.data[name])
+    perfect = put_back(patches, y, guess.masked, targets, model.encoder.embed.patch, batch.data[name])
     assert torch.allclose(perfect, x, atol=1e-2 if name == "video" else 1e-4)
 
 
@@ -437,13 +437,13 @@ def test_work_grows_with_what_is_kept() -> None:
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # products that are counted
             model.encode(patches, split)
         flops[ratio] = counter.get_total_flops()
-        kept = split.kept.shape[1]
+        kept = split.visible.shape[1]
         linear = kept * (768 * 16 + 2 * 12 * 16 * 16)  # patch embedding, then 12 D² weights a block
         assert flops[ratio] == 2 * 2 * (linear + 2 * 2 * kept**2 * 16)  # attention: two products of K · K · D a block
     assert flops[0.9] < 0.12 * flops[0.0] and flops[0.5] < 0.5 * flops[0.0]
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # products that are counted
         model(batch, split)
-    h, n = split.hidden.shape[1], 144
+    h, n = split.masked.shape[1], 144
     decoder = (n - h) * 16 * 8 + 12 * 8 * 8 * n + 2 * n * n * 8 + h * 8 * 768  # the head: hidden ones only
     assert counter.get_total_flops() == flops[0.9] + 2 * 2 * decoder
 
@@ -452,32 +452,32 @@ def test_work_grows_with_what_is_kept() -> None:
 
 
 def test_joint_loss_is_the_mean_of_the_modalities() -> None:
-    batch, model = clips(), joint(withhold=0.0, targets={"audio": (0.0, 1.0)})
+    batch, model = clips(), joint(drop_modalities=0.0, targets={"audio": (0.0, 1.0)})
     guesses = model(batch)
     assert set(guesses) == {"audio", "text", "video"}
     assert loss_of(guesses, batch).item() == pytest.approx(
-        sum(g.errors.sum().item() / int(g.counts.sum()) for g in guesses.values()) / 3
+        sum(g.losses.sum().item() / int(g.counted.sum()) for g in guesses.values()) / 3
     )
     text = guesses["text"]
-    assert torch.equal(text.counts, batch.mask["text"].gather(1, text.hidden))
-    for b, n in text.counts.nonzero().tolist():
+    assert torch.equal(text.counted, batch.mask["text"].gather(1, text.masked))
+    for b, n in text.counted.nonzero().tolist():
         logits = text.prediction[b, n].double()
-        expected = logits.logsumexp(0) - logits[batch.data["text"][b, text.hidden[b, n]]]
-        assert text.errors[b, n].item() == pytest.approx(expected.item(), abs=1e-5)
+        expected = logits.logsumexp(0) - logits[batch.data["text"][b, text.masked[b, n]]]
+        assert text.losses[b, n].item() == pytest.approx(expected.item(), abs=1e-5)
     audio, embed = guesses["audio"], model.embeds["audio"]
     x = nn.functional.pad(batch.data["audio"], (0, 2)).transpose(1, 2)[:, None]
     real = patchify(nn.functional.pad(batch.mask["audio"], (0, 2))[:, None, :, None].expand_as(x), embed.patch)
     values = patchify(x, embed.patch)
-    for b, k in audio.counts.nonzero().tolist():
-        n = audio.hidden[b, k]
+    for b, k in audio.counted.nonzero().tolist():
+        n = audio.masked[b, k]
         difference = (audio.prediction[b, k] - values[b, n])[real[b, n]].double()
-        assert audio.errors[b, k].item() == pytest.approx((difference**2).mean().item(), rel=1e-4)
+        assert audio.losses[b, k].item() == pytest.approx((difference**2).mean().item(), rel=1e-4)
     special = replace(batch, data=batch.data | {"text": torch.full_like(batch.data["text"], 2)})
-    assert not model(special)["text"].counts.any()  # nobody asks for special tokens
+    assert not model(special)["text"].counted.any()  # nobody asks for special tokens
 
 
 def test_joint_ignores_absent_modalities_with_nan() -> None:
-    batch, model = clips(), joint(withhold=0.0)
+    batch, model = clips(), joint(drop_modalities=0.0)
     batch.data["video"] = batch.data["video"].float()
     batch.present = {
         "video": torch.tensor([True, False, True]),
@@ -505,7 +505,7 @@ def test_joint_ignores_absent_modalities_with_nan() -> None:
     assert all(torch.equal(a, b) for a, b in zip(grads, same, strict=True))
     guesses = model(batch, splits)
     for name, guess in guesses.items():
-        assert not guess.counts[~batch.present[name]].any() and guess.counts[batch.present[name]].any()
+        assert not guess.counted[~batch.present[name]].any() and guess.counted[batch.present[name]].any()
 
 
 def test_a_modality_is_told_from_the_others_alone() -> None:
@@ -513,24 +513,24 @@ def test_a_modality_is_told_from_the_others_alone() -> None:
     model.eval()
     batch.data["video"] = batch.data["video"].float() / 255
     for name in ("video", "audio", "text"):
-        told = model.imagine(batch, name)
+        told = model.reconstruct_modality(batch, name)
         assert told.shape == batch.data[name].shape
         other = batch.data[name] * torch.nan if name != "text" else batch.data[name] * 0 + 5
-        assert torch.equal(model.imagine(replace(batch, data=batch.data | {name: other}), name), told)
-        absent = model.imagine(replace(batch.without(name), data=batch.data | {name: other}), name)
+        assert torch.equal(model.reconstruct_modality(replace(batch, data=batch.data | {name: other}), name), told)
+        absent = model.reconstruct_modality(replace(batch.without(name), data=batch.data | {name: other}), name)
         assert torch.equal(absent, told)
         if name != "text":  # it does look at the rest; of text, one sees only the most probable ids
-            assert not torch.equal(model.imagine(batch[[1, 2, 0]], name), told)
+            assert not torch.equal(model.reconstruct_modality(batch[[1, 2, 0]], name), told)
     with pytest.raises(ValueError, match=r"sample 0 has none of the modalities \['audio', 'text'\]"):
-        model.imagine(batch.only("video"), "video")
+        model.reconstruct_modality(batch.only("video"), "video")
     with pytest.raises(ValueError, match="that nobody has seen"):
-        joint().imagine(batch, "video")
+        joint().reconstruct_modality(batch, "video")
 
 
 def test_withheld_modalities_are_not_read_but_told() -> None:
     batch = clips()
     batch.present["audio"] = torch.tensor([True, True, False])
-    model = joint(withhold=0.9)
+    model = joint(drop_modalities=0.9)
     seen = Counter()
     for seed in range(200):
         torch.manual_seed(seed)
@@ -541,7 +541,7 @@ def test_withheld_modalities_are_not_read_but_told() -> None:
         assert counts.min() >= 1
         seen.update(counts.tolist())
     assert {1, 2, 3} <= set(seen)
-    assert model(batch)["video"].counts.all()  # whoever was withheld
+    assert model(batch)["video"].counted.all()  # whoever was withheld
     model.eval()
     assert all(torch.equal(there, batch.present[name]) for name, there in model._shown(batch).items())
 
@@ -552,11 +552,11 @@ def test_joint_hides_nothing_or_everything_where_told() -> None:
     nothing = partial(random_masking, ratio=0.0)
     model = joint(maskings={"video": everything, "audio": nothing, "text": nothing})
     guesses = model(batch)
-    assert set(guesses) == {"video"} and guesses["video"].kept.shape == (3, 0)
+    assert set(guesses) == {"video"} and guesses["video"].visible.shape == (3, 0)
     loss_of(guesses, batch).backward()
     steps, mask = model.steps(batch)
     assert steps.shape == (3, 12 + 6 + 8, 16) and mask.shape == (3, 26)
-    blind = joint(withhold=0.0, maskings=dict.fromkeys(("video", "audio", "text"), everything))
+    blind = joint(drop_modalities=0.0, maskings=dict.fromkeys(("video", "audio", "text"), everything))
     with pytest.raises(ValueError, match="everything of every modality is hidden"):
         blind(batch)
     plain = replace(batch, mask={}, data=batch.data | {"audio": torch.randn(3, 6, 16)})
@@ -569,8 +569,8 @@ def test_errors_of_the_joint_model() -> None:
         less = Batch(*({k: v for k, v in part.items() if k != name} for part in (batch.data, batch.present)))
         with pytest.raises(ValueError, match=f"no '{name}'"):
             joint()(less)
-    with pytest.raises(ValueError, match="withhold is 1"):
-        joint(withhold=1)
+    with pytest.raises(ValueError, match="drop_modalities is 1"):
+        joint(drop_modalities=1)
     with pytest.raises(ValueError, match="'text' is 8 wide; expected 16"):
         JointMaskedAutoencoder({"text": TokenEmbedding(9, 8), "more": TokenEmbedding(9, 16)}, SMALL)
     with pytest.raises(ValueError, match="expected at least two modalities"):
