@@ -21,7 +21,7 @@ from benchmarks.report import RESULTS, begin, save, spread
 from mmlearn import Batch, collate, fit, predict
 from mmlearn.datasets import HanziClips
 from mmlearn.datasets.hanzi import grammar
-from mmlearn.datasets.hanzi.characters import characters
+from mmlearn.datasets.hanzi.characters import cut_characters
 from mmlearn.encoders import AudioEncoder, TextEncoder
 from mmlearn.finetuning import Classification
 from mmlearn.preprocessing.text import Vocabulary
@@ -127,7 +127,7 @@ def load(size: int, small: bool) -> tuple[dict[str, Batch], int]:
     vocabulary = Vocabulary(clip.text for clip in clips["train"])
     data = {}
     for split, part in clips.items():
-        batch, captions = characters(part, size, ALPHABET), collate(list(part), {"text": vocabulary.encode})
+        batch, captions = cut_characters(part, size, ALPHABET), collate(list(part), {"text": vocabulary.encode})
         assert torch.equal(batch.labels["character"], captions.labels["thing"])  # a clip has one of these characters
         for field in ("data", "present", "mask"):
             getattr(batch, field).update(getattr(captions, field))

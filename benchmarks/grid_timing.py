@@ -100,8 +100,8 @@ def product(parts: list[Gaussian], prior: Scaling | None = None) -> Gaussian:
     """Multiply Gaussians; each holds the prior, which is divided out again but for once where it is given."""
     if prior is None:
         prior = Scaling(0.0, 1e6)  # so wide that it says nothing
-    precisions = [1 / deviation.clamp(max=0.99 * prior.deviation).square() for _, deviation in parts]
-    known = (len(parts) - 1) / prior.deviation**2
+    precisions = [1 / deviation.clamp(max=0.99 * prior.std).square() for _, deviation in parts]
+    known = (len(parts) - 1) / prior.std**2
     total = sum(precisions[1:], start=precisions[0]) - known
     weighted = [weight * estimate for weight, (estimate, _) in zip(precisions, parts, strict=True)]
     return (sum(weighted[1:], start=weighted[0]) - known * prior.mean) / total, total.rsqrt()
@@ -151,7 +151,7 @@ def main(root: str) -> None:
                 options: dict[str, Any] = {"epochs": epochs, "batch_size": 16, "seed": seed, "progress": False}
                 fit(model, data["train"], data["valid"], task, augment=move, **options)
                 outputs = [predict(model, data[split]) for split in ("valid", "test")]
-                valid, said[name] = ((task.estimate(output), task.deviation(output)) for output in outputs)
+                valid, said[name] = ((task.estimate(output), task.std(output)) for output in outputs)
                 stretched[f"{name}, stretched"] = stretch(said[name], valid, truth["valid"])
             joint = {
                 "plain product": product(list(said.values())),
@@ -172,7 +172,7 @@ def main(root: str) -> None:
     }
     about = {"talker": "s1", "word": "digit", "sizes": {split: len(batch) for split, batch in data.items()},
              "seeds": SEEDS, "epochs": EPOCHS, "level": LEVEL, "cpu_seconds": time.process_time() - start}  # fmt: skip
-    targets = {t: {"mean": s.mean, "deviation": s.deviation} for t in TARGETS
+    targets = {t: {"mean": s.mean, "deviation": s.std} for t in TARGETS
                if (s := Scaling.fit(data["train"].labels[t]))}  # fmt: skip
     listed = {
         t: {name: [round(float(x), 4) for x in values] for name, values in one.items()} for t, one in seen.items()

@@ -37,7 +37,7 @@ from benchmarks.report import RESULTS, begin, save, spread, stamp
 from mmlearn import Batch, fit, predict
 from mmlearn.datasets import HanziClips
 from mmlearn.datasets.hanzi import grammar
-from mmlearn.datasets.hanzi.characters import characters
+from mmlearn.datasets.hanzi.characters import cut_characters
 from mmlearn.encoders import ImageTransformer
 from mmlearn.finetuning import Classification, few_shot_subset, linear_probe
 from mmlearn.pretraining import (
@@ -76,7 +76,7 @@ def load(size: dict[str, int], noise: float = 0.0, **controls: Any) -> Data:
     """Characters as batches of "image" (B, 1, 32, 32) and "audio" (B, 32, 32), which is standardised."""
     data = {}
     for split, clips in size.items():
-        batch = characters(HanziClips(clips, split=split, length=2, **controls), alphabet=ALPHABET)
+        batch = cut_characters(HanziClips(clips, split=split, length=2, **controls), alphabet=ALPHABET)
         batch = batch[batch.present["audio"]]  # a voice that is alone has not said everything
         generator = torch.Generator().manual_seed(list(size).index(split))
         image = batch.data["image"] + noise * torch.randn(batch.data["image"].shape, generator=generator)
@@ -377,7 +377,7 @@ def writer(how: dict[str, Any]) -> MultimodalVAE:
 
 WRITERS: dict[str, dict[str, Any]] = {
     "product": {},
-    "product, as in MVAE": {"explain": "given"},
+    "product, as in MVAE": {"reconstruct": "given"},
     "mixture": {"experts": "mixture"},
 }
 

@@ -46,7 +46,7 @@ from mmlearn.finetuning.speech import (
     VoiceEncoder,
     best_path,
     ctc_align,
-    greedy,
+    ctc_greedy,
     prefix_beam_search,
     spans,
 )
@@ -377,7 +377,7 @@ def error_rate(found: Tensor | list[list[int]], tokens: Tensor) -> float:
 def judge(log_probs: Tensor, tokens: Tensor) -> dict[str, float]:
     """Word error rates: greedy, and with the grammar's best path."""
     return {
-        "greedy": error_rate(greedy(log_probs), tokens),
+        "greedy": error_rate(ctc_greedy(log_probs), tokens),
         "grammar": error_rate(best_path(log_probs, SLOTS)[0], tokens),
     }
 

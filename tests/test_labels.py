@@ -151,7 +151,8 @@ LOG = torch.randn(4, 6, 5, generator=DICE).log_softmax(2)
 TASKS: dict[str, tuple[Any, Tensor, Batch]] = {
     "classification": (Classification("y", 3), LOG[:, 0, :3], make(2, GONE, 0, GONE)),
     "smoothed, weighted": (
-        Classification("y", 3, smoothing=0.1, class_weights=[1.0, 0.0, 3.0]), LOG[:, 0, :3], make(2, GONE, 0, GONE)),
+        Classification("y", 3, label_smoothing=0.1, class_weights=[1.0, 0.0, 3.0]),
+        LOG[:, 0, :3], make(2, GONE, 0, GONE)),
     "many labels": (MultiLabel("y", 3), LOG[:, 0, :3], make([0, 1, 1], GONE, (1.0, 0.0, 0.0), GONE)),
     "regression": (Regression("y"), LOG[:, 0, :1], make(0.5, GONE, 2, GONE)),
     "regression, whole": (Regression("y", "mae"), LOG[:, 0, :1], make(3, GONE, -100, GONE)),
@@ -196,8 +197,8 @@ def test_complete_labels_give_the_losses_of_before() -> None:
     functional = torch.nn.functional
     for task, plain in (
         (Classification("y", 7), lambda z: functional.cross_entropy(z, y)),
-        (Classification("y", 7, smoothing=0.1, class_weights=weights),
-         lambda z: functional.cross_entropy(z, y, weights, label_smoothing=0.1)),
+        (Classification("y", 7, label_smoothing=0.1, class_weights=weights),
+         lambda z: functional.cross_entropy(z, y, weights, label_label_smoothing=0.1)),
         (MultiLabel("many", 7), lambda z: functional.binary_cross_entropy_with_logits(z, many.float())),
         (MultiLabel("many", 7, positive_weights=weights),
          lambda z: functional.binary_cross_entropy_with_logits(z, many.float(), pos_weight=weights)),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as run_again
 
 from mmlearn.nn.attention import Block
-from mmlearn.nn.embeddings import rotation
+from mmlearn.nn.embeddings import rope_angles
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -83,7 +83,7 @@ class Transformer(nn.Module):
         angles = None
         if self.rope:
             places = torch.arange(x.shape[1], device=x.device) if positions is None else positions
-            angles = rotation(places, self.head_dim)
+            angles = rope_angles(places, self.head_dim)
         for block in self.blocks:
             if self.checkpoint and torch.is_grad_enabled():
                 x = run_again(block, x, None, mask, angles, self.causal, use_reentrant=False)

@@ -21,32 +21,30 @@ from mmlearn.nn.functional import to_float32
 
 Loss = Literal["mse", "mae", "huber", "gaussian"]
 FIRST = {"mse": "r2", "mae": "mae", "huber": "mae", "gaussian": "nll"}  # the metric that chooses the best epoch
-FLOOR = 1e-4  # of a predicted variance in scaled units: no deviation below a hundredth of the targets' own
+FLOOR = 1e-4  # of a predicted variance in scaled units: no standard deviation below a hundredth of the targets' own
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """Bring targets to mean 0 and deviation 1, and back: `t = (y - mean) / deviation`.
+    """Bring targets to mean 0 and standard deviation 1, and back: `t = (y - mean) / std`.
 
     Args:
         mean: Of the training targets, in their unit.
-        deviation: Their standard deviation, in their unit.
+        std: Their standard deviation, in their unit.
 
     Raises:
-        ValueError: If one is not finite, or the deviation is not positive: targets that are all the same.
+        ValueError: If one is not finite, or the standard deviation is not positive: targets that are all the same.
 
     Chapter: finetuning/regression.
     """
 
     mean: float = 0.0
-    deviation: float = 1.0
+    std: float = 1.0
 
     def __post_init__(self) -> None:
         """Check the two numbers."""
-        if not (math.isfinite(self.mean) and 0 < self.deviation < math.inf):
-            raise ValueError(
-                f"mean is {self.mean}, deviation {self.deviation}; expected a finite mean, a deviation > 0"
-            )
+        if not (math.isfinite(self.mean) and 0 < self.std < math.inf):
+            raise ValueError(f"mean is {self.mean}, std {self.std}; expected a finite mean, a std > 0")
 
     @classmethod
     def fit(cls, target: Tensor, labelled: Tensor | None = None) -> "Scaling":
@@ -69,11 +67,11 @@ class Scaling:
 
     def __call__(self, target: Tensor) -> Tensor:
         """Scale targets (B,)."""
-        return (target - self.mean) / self.deviation
+        return (target - self.mean) / self.std
 
     def inverse(self, scaled: Tensor) -> Tensor:
         """Return scaled values (B,) to the targets' unit."""
-        return scaled * self.deviation + self.mean
+        return scaled * self.std + self.mean
 
 
 class Regression:
@@ -151,13 +149,13 @@ class Regression:
         """Return the estimates (B,) of outputs (B, width), in the target's unit."""
         return self.scaling.inverse(self._columns(output)[0])
 
-    def deviation(self, output: Tensor) -> Tensor:
+    def std(self, output: Tensor) -> Tensor:
         """Return the predicted standard deviations (B,), in the target's unit.
 
         Raises:
             ValueError: If the loss is not "gaussian": others predict none.
         """
-        return self._variance(output).sqrt() * self.scaling.deviation
+        return self._variance(output).sqrt() * self.scaling.std
 
     def interval(self, output: Tensor, level: float | None = None) -> tuple[Tensor, Tensor]:
         """Return the central intervals' lower and upper ends (B,), in the target's unit.
@@ -169,7 +167,7 @@ class Regression:
         Raises:
             ValueError: If the loss is not "gaussian".
         """
-        reach = NormalDist().inv_cdf((1 + (level or self.level)) / 2) * self.deviation(output)
+        reach = NormalDist().inv_cdf((1 + (level or self.level)) / 2) * self.std(output)
         middle = self.estimate(output)
         return middle - reach, middle + reach
 
@@ -187,7 +185,7 @@ class Regression:
             "mae": Known(MeanAbsoluteError(), lambda output, y: (self.estimate(output), y)),
         }
         if self.kind == "gaussian":
-            unit = math.log(self.scaling.deviation)  # a density in seconds is not one in deviations
+            unit = math.log(self.scaling.std)  # a density in seconds is not one in deviations
             found["nll"] = Known(MeanMetric(), lambda output, y: (self._losses(output, self.scaling(y)) + unit,))
             found["coverage"] = Known(MeanMetric(), lambda output, y: (self._inside(output, y),))
         first = FIRST[self.kind]

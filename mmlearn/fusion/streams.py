@@ -37,7 +37,7 @@ class StreamEmbedding(nn.Module):
         self.dim = dim
         self.rates = {name: float((steps_per_second or {}).get(name, 1.0)) for name in self.names}
         self.project = nn.ModuleDict({name: nn.Linear(dims[name], dim) for name in self.names})
-        self.kind = MissingEmbedding(dict.fromkeys(self.names, dim))
+        self.modality_embedding = MissingEmbedding(dict.fromkeys(self.names, dim))
         self.absent = MissingEmbedding(dict.fromkeys(self.names, dim))
 
     def forward(
@@ -68,7 +68,7 @@ class StreamEmbedding(nn.Module):
             if there is not None:
                 keep = there[:, None].expand(x.shape[:2]) if keep is None else keep & there[:, None]  # (B, N)
             y = self.project[name](where_present(keep, x, 0.0))
-            y = y + (self.kind[name] + sinusoidal_encoding(seconds, self.dim)).to(y.dtype)
+            y = y + (self.modality_embedding[name] + sinusoidal_encoding(seconds, self.dim)).to(y.dtype)
             if keep is not None:
                 stand_in = ~keep.any(dim=1, keepdim=True) & (number == 0)  # (B, N): the first step, if none is real
                 y = where_present(~stand_in, y, self.absent[name])

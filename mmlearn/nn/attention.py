@@ -6,7 +6,7 @@ Chapter: fusion/attention.
 import torch
 from torch import Tensor, nn
 
-from mmlearn.nn.embeddings import rotate
+from mmlearn.nn.embeddings import apply_rope
 
 
 class Attention(nn.Module):
@@ -42,7 +42,7 @@ class Attention(nn.Module):
         x: Tensor,
         context: Tensor | None = None,
         mask: Tensor | None = None,
-        rotation: Tensor | None = None,
+        rope: Tensor | None = None,
         causal: bool = False,
     ) -> Tensor:
         """Let steps x (B, N, D) ask the context (B, S, context_dim), by default themselves.
@@ -51,13 +51,13 @@ class Attention(nn.Module):
             x: Who asks.
             context: Who is asked.
             mask: bool (B, S), True where a step of the context is real. Each sample needs at least one.
-            rotation: Angles from `mmlearn.nn.rotation`, by which queries and keys are turned.
+            rope: Angles from `rope_angles`, by which queries and keys are turned (rotary position embedding).
             causal: Whether step n asks only steps up to n.
 
         Returns:
             (B, N, D).
         """
-        q, k, v = self._split(x, context, rotation)
+        q, k, v = self._split(x, context, rope)
         keep = None if mask is None else mask[:, None, None, :]  # (B, 1, 1, S)
         if causal and keep is not None:
             keep = keep & _up_to(q.shape[-2], k.shape[-2], x.device)  # (B, 1, N, S)
@@ -72,11 +72,11 @@ class Attention(nn.Module):
         x: Tensor,
         context: Tensor | None = None,
         mask: Tensor | None = None,
-        rotation: Tensor | None = None,
+        rope: Tensor | None = None,
         causal: bool = False,
     ) -> Tensor:
         """Return the weights (B, heads, N, S) with which `forward` averages; rows sum to 1."""
-        q, k, _ = self._split(x, context, rotation)
+        q, k, _ = self._split(x, context, rope)
         scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5  # (B, heads, N, S)
         if mask is not None:
             scores = scores.masked_fill(~mask[:, None, None, :], -torch.inf)
@@ -84,7 +84,7 @@ class Attention(nn.Module):
             scores = scores.masked_fill(~_up_to(scores.shape[-2], scores.shape[-1], x.device), -torch.inf)
         return scores.softmax(dim=-1)
 
-    def _split(self, x: Tensor, context: Tensor | None, rotation: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _split(self, x: Tensor, context: Tensor | None, rope: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values, (B, heads, N or S, head_dim): views, which the kernels take as they are."""
         if context is None and type(self.query) is type(self.key_value) is nn.Linear:
             weight = torch.cat([self.query.weight, self.key_value.weight])  # (3 D, D)
@@ -93,8 +93,8 @@ class Attention(nn.Module):
         else:
             q, (k, v) = self.query(x), self.key_value(x if context is None else context).chunk(2, dim=-1)
         q, k, v = (y.unflatten(-1, (self.num_heads, -1)) for y in (q, k, v))  # (B, N, D) → (B, N, heads, head_dim)
-        if rotation is not None:
-            q, k = rotate(q, rotation), rotate(k, rotation)
+        if rope is not None:
+            q, k = apply_rope(q, rope), apply_rope(k, rope)
         return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
 
 
@@ -169,11 +169,11 @@ class Block(nn.Module):
         x: Tensor,
         context: Tensor | None = None,
         mask: Tensor | None = None,
-        rotation: Tensor | None = None,
+        rope: Tensor | None = None,
         causal: bool = False,
     ) -> Tensor:
         """Return steps (B, N, D); arguments as in `Attention.forward`."""
-        x = x + self._drop(self.attention(*self._inputs(x, context), mask, rotation, causal))
+        x = x + self._drop(self.attention(*self._inputs(x, context), mask, rope, causal))
         return x + self._drop(self.mlp(self.norm_mlp(x)))
 
     def weights(
@@ -181,11 +181,11 @@ class Block(nn.Module):
         x: Tensor,
         context: Tensor | None = None,
         mask: Tensor | None = None,
-        rotation: Tensor | None = None,
+        rope: Tensor | None = None,
         causal: bool = False,
     ) -> Tensor:
         """Return the attention weights (B, heads, N, S) that `forward` uses."""
-        return self.attention.weights(*self._inputs(x, context), mask, rotation, causal)
+        return self.attention.weights(*self._inputs(x, context), mask, rope, causal)
 
     def _inputs(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor | None]:
         if context is not None and self.norm_context is not None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-WAVES = (2.0, 20.0)  # wavelengths in cells that tell neighbours apart, for `sinusoidal_encoding_nd`
+WAVELENGTHS = (2.0, 20.0)  # in cells: with these `sinusoidal_encoding_nd` distinguishes neighbours
 
 
 def sinusoidal_encoding(seconds: Tensor, dim: int, shortest: float = 0.1, longest: float = 100.0) -> Tensor:
@@ -50,7 +50,7 @@ def sinusoidal_encoding_nd(
 
     Each axis has a part of the code to itself, as in MAE (He et al. 2022). In a part of width w, place p becomes
     `sin(p ω_k)` and then `cos(p ω_k)`, k = 0 … w/2 - 1. By default `ω_k = 10000^(-2k / w)`: most of these waves are so
-    long that neighbours on a small grid have nearly equal codes. Waves of 2 to 20 cells, `WAVES`, tell them apart.
+    long that neighbours on a small grid have nearly equal codes. `WAVELENGTHS`, 2 to 20 cells, distinguish them.
 
     Args:
         grid: Number of cells along each axis, e.g. (H, W) or (T, H, W).
@@ -82,7 +82,7 @@ def sinusoidal_encoding_nd(
     return torch.cat(parts, dim=-1).flatten(0, -2)  # (…grid, D) → (N, D)
 
 
-def rotation(positions: Tensor, head_dim: int, longest: float = 10_000.0) -> Tensor:
+def rope_angles(positions: Tensor, head_dim: int, longest: float = 10_000.0) -> Tensor:
     """Return the angles by which rotary positions turn queries and keys (RoPE, Su et al. 2021, equation 15).
 
     Args:
@@ -105,14 +105,14 @@ def rotation(positions: Tensor, head_dim: int, longest: float = 10_000.0) -> Ten
     return positions.float()[..., None] * speed
 
 
-def rotate(x: Tensor, angles: Tensor) -> Tensor:
+def apply_rope(x: Tensor, angles: Tensor) -> Tensor:
     """Turn each pair (k, k + head_dim / 2) of a query or key by its angle; then a product of two sees their distance.
 
     The paper pairs neighbours, 2k and 2k + 1: the same but for the order of the numbers. Halves are quicker.
 
     Args:
         x: (B, N, heads, head_dim).
-        angles: From `rotation`, (N, head_dim / 2) or (B, N, head_dim / 2).
+        angles: From `rope_angles`, (N, head_dim / 2) or (B, N, head_dim / 2).
 
     Chapter: pretraining/masked.
     """

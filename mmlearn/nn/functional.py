@@ -38,11 +38,11 @@ def standardize(x: Tensor, mask: Tensor | None = None) -> Tensor:
     """
     x, dims = to_float32(x), tuple(range(1, x.ndim))
     if mask is None:
-        deviation, mean = torch.std_mean(x, dim=dims, keepdim=True, correction=0)
-        return (x - mean) / (deviation + 1e-3)
+        std, mean = torch.std_mean(x, dim=dims, keepdim=True, correction=0)
+        return (x - mean) / (std + 1e-3)
     real = mask.view(len(x), *[1] * (x.ndim - 2), -1).expand_as(x)  # (B, …, N)
     count = real.sum(dims, keepdim=True).clamp(min=1)
     mean = torch.where(real, x, 0.0).sum(dims, keepdim=True) / count
     centred = torch.where(real, x - mean, 0.0)
-    deviation = (centred.square().sum(dims, keepdim=True) / count).sqrt()
-    return centred / (deviation + 1e-3)
+    std = (centred.square().sum(dims, keepdim=True) / count).sqrt()
+    return centred / (std + 1e-3)

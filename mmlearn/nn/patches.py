@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mmlearn.nn.embeddings import WAVES, sinusoidal_encoding_nd
+from mmlearn.nn.embeddings import WAVELENGTHS, sinusoidal_encoding_nd
 
 Positions = Literal["learned", "sincos", "waves", "none"]
 
@@ -69,7 +69,7 @@ class PatchEmbedding(nn.Module):
         dim: Width D of a step.
         channels: Channels C of the input.
         positions: "learned" for one vector a place, "sincos" for `sinusoidal_encoding_nd`, "waves" for the same with
-            the short `WAVES`, for small grids; "none" where RoPE tells places apart.
+            the short `WAVELENGTHS`, for small grids; "none" where RoPE tells places apart.
 
     Raises:
         ValueError: If a side is no multiple of its patch's.
@@ -162,7 +162,7 @@ class _Places(nn.Module):
         if self.kind == "none":
             return torch.zeros(math.prod(grid), self.dim, device=device)
         if self.learned is None:
-            return sinusoidal_encoding_nd(grid, self.dim, device, *(WAVES if self.kind == "waves" else ()))
+            return sinusoidal_encoding_nd(grid, self.dim, device, *(WAVELENGTHS if self.kind == "waves" else ()))
         if any(count > most for count, most in zip(grid, self.learned.shape, strict=False)):
             raise ValueError(f"{tuple(grid)} places; expected at most {tuple(self.learned.shape[:-1])}, as learned")
         return self.learned[tuple(slice(count) for count in grid)].flatten(0, -2)  # (…grid, D) → (N, D)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck
 
 from mmlearn.encoders import Transformer, xavier
-from mmlearn.nn import Attention, Block, DropPath, rotate, rotation
+from mmlearn.nn import Attention, Block, DropPath, apply_rope, rope_angles
 
 
 def copied(block: Block, dropout: float = 0.0) -> nn.TransformerEncoderLayer:
@@ -77,13 +77,13 @@ def test_one_product_gives_what_two_give() -> None:
 def test_weights_are_those_that_forward_uses(masked: bool, turned: bool) -> None:
     """Values that tell steps apart make the weights visible in the output."""
     attention, (x, mask) = Attention(8, 1), some(steps=8)
-    angles = rotation(torch.arange(8), 8) if turned else None
+    angles = rope_angles(torch.arange(8), 8) if turned else None
     with torch.no_grad():
         attention.out.weight.copy_(torch.eye(8))
         attention.out.bias.zero_()
         values = attention.key_value(x)[..., 8:]
-    weights = attention.weights(x, mask=mask if masked else None, rotation=angles, causal=True)
-    output = attention(x, mask=mask if masked else None, rotation=angles, causal=True)
+    weights = attention.weights(x, mask=mask if masked else None, rope=angles, causal=True)
+    output = attention(x, mask=mask if masked else None, rope=angles, causal=True)
     assert torch.allclose(weights[:, 0] @ values, output, atol=1e-5)
     assert not weights.triu(1).any()
     assert torch.allclose(weights.sum(-1), torch.ones(3, 1, 8))
@@ -119,7 +119,7 @@ def test_rope_equals_complex_numbers() -> None:
     theta = torch.tensor([1.0, 0.1, 0.01, 0.001], dtype=torch.float64)  # 10000^(-2k/8)
     turn = torch.polar(torch.ones(2, 5, 4, dtype=torch.float64), positions[..., None] * theta)[:, :, None]
     expected = torch.complex(x[..., :4], x[..., 4:]) * turn
-    result = rotate(x, rotation(positions, 8))
+    result = apply_rope(x, rope_angles(positions, 8))
     assert torch.allclose(result, torch.cat([expected.real, expected.imag], dim=-1), atol=1e-5)
 
 
@@ -248,4 +248,4 @@ def test_errors_name_what_was_found() -> None:
     with pytest.raises(ValueError, match=r"rate is 1\.0; expected from 0 to below 1"):
         DropPath(1.0)
     with pytest.raises(ValueError, match="head_dim is 3"):
-        rotation(torch.arange(2), 3)
+        rope_angles(torch.arange(2), 3)

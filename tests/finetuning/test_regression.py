@@ -29,11 +29,11 @@ def outputs(task: Regression, size: int = 40, seed: int = 0) -> Tensor:
 
 def targets(size: int = 40, seed: int = 1) -> Tensor:
     draw = torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return SECONDS.mean + SECONDS.deviation * draw
+    return SECONDS.mean + SECONDS.std * draw
 
 
 def residuals(output: Tensor, y: Tensor) -> np.ndarray:
-    return ((y - SECONDS.mean) / SECONDS.deviation - output[:, 0]).numpy()
+    return ((y - SECONDS.mean) / SECONDS.std - output[:, 0]).numpy()
 
 
 @pytest.mark.parametrize(
@@ -53,15 +53,15 @@ def test_losses_are_their_formulas(loss, formula) -> None:
 def test_gaussian_is_scipys_density() -> None:
     task = Regression("onset", "gaussian", scaling=SECONDS)
     output, y = outputs(task), targets()
-    deviation = np.sqrt(np.log1p(np.exp(output[:, 1].numpy())) + 1e-4)
-    expected = -stats.norm.logpdf(residuals(output, y), scale=deviation).mean()
+    std = np.sqrt(np.log1p(np.exp(output[:, 1].numpy())) + 1e-4)
+    expected = -stats.norm.logpdf(residuals(output, y), scale=std).mean()
     assert float(task.loss(output, timed(y))) == pytest.approx(expected, rel=1e-12)
-    assert np.allclose(task.deviation(output).numpy(), 0.05 * deviation)
+    assert np.allclose(task.std(output).numpy(), 0.05 * std)
     # the metric is the density of seconds, not of deviations
     metric = task.metrics()["nll"]
     metric.update(output, y)
     middle = 1.5 + 0.05 * output[:, 0].numpy()
-    expected = -stats.norm.logpdf(y.numpy(), middle, 0.05 * deviation).mean()
+    expected = -stats.norm.logpdf(y.numpy(), middle, 0.05 * std).mean()
     assert float(metric.compute()) == pytest.approx(expected, rel=1e-5)
 
 
@@ -103,13 +103,13 @@ def test_scaling_there_and_back(values: list[float]) -> None:
 
 
 @given(numbers, st.floats(1e-3, 1e3))
-def test_estimates_do_not_depend_on_the_unit(mean: float, deviation: float) -> None:
+def test_estimates_do_not_depend_on_the_unit(mean: float, std: float) -> None:
     """Seconds or milliseconds: the same outputs, estimates a thousand times as large."""
-    small = Regression("onset", "gaussian", scaling=Scaling(mean, deviation))
-    large = Regression("onset", "gaussian", scaling=Scaling(1000 * mean, 1000 * deviation))
+    small = Regression("onset", "gaussian", scaling=Scaling(mean, std))
+    large = Regression("onset", "gaussian", scaling=Scaling(1000 * mean, 1000 * std))
     output = outputs(small, 5)
     for a, b in zip(small.interval(output), large.interval(output), strict=True):
-        assert torch.allclose(1000 * a, b, rtol=1e-9, atol=1e-9 * (abs(mean) + deviation) * 1000)
+        assert torch.allclose(1000 * a, b, rtol=1e-9, atol=1e-9 * (abs(mean) + std) * 1000)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -117,10 +117,10 @@ def test_metrics_are_those_of_other_libraries(loss: str) -> None:
     task = Regression("onset", loss, scaling=SECONDS)
     y = targets(60)
     output = outputs(task, 60)
-    output[:, 0] = 0.8 * output[:, 0] / 2 + (y - SECONDS.mean) / SECONDS.deviation
+    output[:, 0] = 0.8 * output[:, 0] / 2 + (y - SECONDS.mean) / SECONDS.std
     known = torch.arange(60) % 5 != 0
     there = torch.where(known, y, math.nan)
-    guess, truth = (SECONDS.mean + SECONDS.deviation * output[known, 0]).numpy(), y[known].numpy()
+    guess, truth = (SECONDS.mean + SECONDS.std * output[known, 0]).numpy(), y[known].numpy()
     expected = {
         "r2": r2_score(truth, guess),
         "mae": mean_absolute_error(truth, guess),
@@ -164,16 +164,16 @@ def test_small_and_shifted_targets_keep_their_r2() -> None:
 def test_intervals_of_the_true_gaussian_hold_what_they_promise(level: float) -> None:
     """Constructed data: deviations that differ from sample to sample, and outputs that know them."""
     random = np.random.default_rng(0)
-    mean, deviation = random.normal(size=20_000), random.uniform(0.2, 2.0, 20_000)
-    y = torch.tensor(SECONDS.mean + SECONDS.deviation * random.normal(mean, deviation))
-    raw = np.log(np.expm1(deviation**2 - 1e-4))  # the inverse of softplus
+    mean, std = random.normal(size=20_000), random.uniform(0.2, 2.0, 20_000)
+    y = torch.tensor(SECONDS.mean + SECONDS.std * random.normal(mean, std))
+    raw = np.log(np.expm1(std**2 - 1e-4))  # the inverse of softplus
     output = torch.tensor(np.stack([mean, raw], axis=1))
     task = Regression("onset", "gaussian", scaling=SECONDS, level=level)
     metric = task.metrics()["coverage"]
     metric.update(output, y)
     assert float(metric.compute()) == pytest.approx(level, abs=4 * math.sqrt(level * (1 - level) / 20_000))
     low, high = task.interval(output)
-    lows, highs = stats.norm.interval(level, 1.5 + 0.05 * mean, 0.05 * deviation)
+    lows, highs = stats.norm.interval(level, 1.5 + 0.05 * mean, 0.05 * std)
     assert np.allclose(low, lows) and np.allclose(high, highs)
     low, high = task.interval(output, 0.99)
     assert float(((low <= y) & (y <= high)).double().mean()) == pytest.approx(0.99, abs=0.003)
@@ -214,8 +214,8 @@ def test_extreme_outputs_stay_finite_in_bfloat16(loss: str, size: float) -> None
 
 def test_the_variance_never_collapses() -> None:
     task = Regression("onset", "gaussian")
-    assert float(task.deviation(torch.tensor([[0.0, -1e30]]))) == pytest.approx(0.01)  # the floor, 1e-4, is a variance
-    assert float(task.deviation(torch.tensor([[0.0, 1e30]]))) == pytest.approx(1e15)
+    assert float(task.std(torch.tensor([[0.0, -1e30]]))) == pytest.approx(0.01)  # the floor, 1e-4, is a variance
+    assert float(task.std(torch.tensor([[0.0, 1e30]]))) == pytest.approx(1e15)
 
 
 def test_whole_numbers_are_targets_too() -> None:
@@ -244,7 +244,7 @@ def test_errors_name_what_is_wrong() -> None:
         Regression("onset", delta=0)
     with pytest.raises(ValueError, match=r"level 1\.5"):
         Regression("onset", level=1.5)
-    with pytest.raises(ValueError, match=r"deviation 0\.0"):
+    with pytest.raises(ValueError, match=r"std 0\.0"):
         Scaling.fit(torch.ones(5))  # all the same
     with pytest.raises(ValueError, match="3 values, all of them missing"):
         Scaling.fit(torch.full((3,), math.nan))
@@ -277,7 +277,7 @@ def test_fit_finds_the_line_and_the_noise() -> None:
                                  "seconds"]  # fmt: skip
     output = model(replace_x(batch, [0.0, 1.0]))
     assert task.estimate(output).tolist() == pytest.approx([100, 120], abs=1)
-    assert float(task.deviation(output)[0].detach()) == pytest.approx(5, abs=0.4)
+    assert float(task.std(output)[0].detach()) == pytest.approx(5, abs=0.4)
     assert history[-1]["coverage"] == pytest.approx(0.9, abs=0.03)
     assert history[-1]["mae"] == pytest.approx(5 * math.sqrt(2 / math.pi), abs=0.2)  # of a Gaussian
 

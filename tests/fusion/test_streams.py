@@ -20,7 +20,7 @@ def test_a_step_is_its_projection_its_kind_and_its_time_in_seconds() -> None:
     assert real == {"audio": None, "video": None}
     for name, rate in RATES.items():
         middle = (torch.arange(x[name].shape[1]) + 0.5) / rate  # seconds
-        expected = tokens.project[name](x[name]) + tokens.kind[name] + sinusoidal_encoding(middle, 8)
+        expected = tokens.project[name](x[name]) + tokens.modality_embedding[name] + sinusoidal_encoding(middle, 8)
         assert torch.allclose(steps[name], expected, atol=1e-6)
 
 
@@ -51,7 +51,7 @@ def test_steps_of_one_moment_have_one_code() -> None:
     tokens = StreamEmbedding({"audio": 4, "video": 4}, 8, {"audio": 24.0, "video": 8.0})
     zero = {"audio": torch.zeros(1, 6, 4), "video": torch.zeros(1, 2, 4)}
     steps, _ = tokens(zero)
-    plain = {name: steps[name] - tokens.kind[name] - tokens.project[name].bias for name in steps}
+    plain = {name: steps[name] - tokens.modality_embedding[name] - tokens.project[name].bias for name in steps}
     assert torch.allclose(plain["video"][0], plain["audio"][0, [1, 4]], atol=1e-6)
 
 

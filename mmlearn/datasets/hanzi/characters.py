@@ -20,7 +20,7 @@ from mmlearn.preprocessing.audio.waveform import pad_or_cut
 SOUND = 0.63  # seconds of sound a character: 64 steps of log-mel
 
 
-def characters(clips: Iterable[Clip], size: int = 32, alphabet: str = "".join(grammar.NUMBERS)) -> Batch:
+def cut_characters(clips: Iterable[Clip], size: int = 32, alphabet: str = "".join(grammar.NUMBERS)) -> Batch:
     """Cut characters and their syllables out of clips in which what is written is also said.
 
     The picture is the last frame in which the character stands, as ink: 0 where there is paper, 1 where the pen was.

@@ -24,12 +24,11 @@ class Classification:
     Args:
         label: The key of the batch's labels.
         num_classes: Number of classes K; labels are 0 … K - 1.
-        smoothing: Share ε of the target that goes to all classes alike, from 0 to below 1 (label smoothing, Szegedy et
-            al. 2016).
+        label_smoothing: Share ε of the target that goes to all classes alike, from 0 to below 1 (Szegedy et al. 2016).
         class_weights: K weights, e.g. `balanced_weights`; by default all 1.
 
     Raises:
-        ValueError: If `smoothing` is out of its range, or there are not K weights.
+        ValueError: If `label_smoothing` is out of its range, or there are not K weights.
 
     Chapters: start/first_model, finetuning/classification.
     """
@@ -39,21 +38,21 @@ class Classification:
         label: str,
         num_classes: int,
         *,
-        smoothing: float = 0.0,
+        label_smoothing: float = 0.0,
         class_weights: Tensor | Sequence[float] | None = None,
     ) -> None:
-        if not 0 <= smoothing < 1:
-            raise ValueError(f"smoothing is {smoothing}; expected from 0 to below 1")
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing is {label_smoothing}; expected from 0 to below 1")
         self.label = label
         self.num_classes = num_classes
-        self.smoothing = smoothing
+        self.label_smoothing = label_smoothing
         self.class_weights = _weights("class_weights", class_weights, num_classes)
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
         """Return the mean cross-entropy of logits (B, num_classes)."""
         weight = None if self.class_weights is None else self.class_weights.to(output)
         return ignoring(
-            lambda target: nn.functional.cross_entropy(output, target, weight, label_smoothing=self.smoothing),
+            lambda target: nn.functional.cross_entropy(output, target, weight, label_smoothing=self.label_smoothing),
             self.target(batch),
             0 if self.class_weights is None else int(self.class_weights.argmax()),
         )

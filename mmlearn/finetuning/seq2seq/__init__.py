@@ -3,7 +3,7 @@
 Chapter: finetuning/seq2seq.
 """
 
-from mmlearn.finetuning.seq2seq.decoding import beam_search, greedy, length_norm
+from mmlearn.finetuning.seq2seq.decoding import beam_search, greedy_search, length_norm
 from mmlearn.finetuning.seq2seq.model import BLEU, EncoderDecoder, Seq2Seq, SequenceAttention, target_of
 
 __all__ = [
@@ -12,7 +12,7 @@ __all__ = [
     "Seq2Seq",
     "SequenceAttention",
     "beam_search",
-    "greedy",
+    "greedy_search",
     "length_norm",
     "target_of",
 ]

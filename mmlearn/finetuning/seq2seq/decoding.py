@@ -34,7 +34,7 @@ def length_norm(length: Tensor, penalty: float) -> Tensor:
 
 
 @torch.no_grad()
-def greedy(step: Step, state: State, *, start: int, end: int, max_length: int) -> tuple[Tensor, Tensor]:
+def greedy_search(step: Step, state: State, *, start: int, end: int, max_length: int) -> tuple[Tensor, Tensor]:
     """Take the most probable token, again and again, until the end token.
 
     Args:

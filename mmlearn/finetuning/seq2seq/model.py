@@ -14,7 +14,7 @@ from torchmetrics.text import BLEUScore
 
 from mmlearn.batch import Batch
 from mmlearn.finetuning.classification.objective import ignoring
-from mmlearn.finetuning.seq2seq.decoding import beam_search, greedy
+from mmlearn.finetuning.seq2seq.decoding import beam_search, greedy_search
 from mmlearn.fusion.streams import Masks, StreamEmbedding, Streams
 from mmlearn.labels import IGNORED
 from mmlearn.missing import zero_missing
@@ -181,7 +181,7 @@ class EncoderDecoder(nn.Module):
 
         state = self._first(memory, mask)
         if width == 1:
-            return greedy(step, state, start=self.start, end=self.end, max_length=max_length)
+            return greedy_search(step, state, start=self.start, end=self.end, max_length=max_length)
         tokens, scores = beam_search(
             step,
             state,

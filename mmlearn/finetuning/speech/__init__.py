@@ -4,7 +4,7 @@ Chapter: finetuning/speech.
 """
 
 from mmlearn.finetuning.speech.ctc import Span, ctc_align, ctc_lattice, ctc_log_likelihood, spans
-from mmlearn.finetuning.speech.decoding import Lexicon, best_path, collapse, greedy, prefix_beam_search
+from mmlearn.finetuning.speech.decoding import Lexicon, best_path, collapse, ctc_greedy, prefix_beam_search
 from mmlearn.finetuning.speech.model import (
     BLANK,
     CTC,
@@ -28,9 +28,9 @@ __all__ = [
     "best_path",
     "collapse",
     "ctc_align",
+    "ctc_greedy",
     "ctc_lattice",
     "ctc_log_likelihood",
-    "greedy",
     "prefix_beam_search",
     "spans",
 ]

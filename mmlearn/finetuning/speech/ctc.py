@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mmlearn.nn.functional import to_float32
 
-NEVER = -1e30  # log of 0; a finite one, because the gradient of logsumexp over nothing but -inf is NaN
+LOG_ZERO = -1e30  # log of 0; a finite one, because the gradient of logsumexp over nothing but -inf is NaN
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def ctc_log_likelihood(log_probs: Tensor, tokens: Tensor, mask: Tensor | None = 
     Graves et al. (2006), equations 5 to 8. Chapter: finetuning/speech.
     """
     total = _ends(ctc_lattice(log_probs, tokens, mask, blank=blank)[:, -1], tokens, blank).logsumexp(dim=0)
-    return torch.where(total > NEVER / 2, total, -torch.inf)
+    return torch.where(total > LOG_ZERO / 2, total, -torch.inf)
 
 
 def ctc_lattice(log_probs: Tensor, tokens: Tensor, mask: Tensor | None = None, *, blank: int = 0) -> Tensor:
@@ -89,7 +89,7 @@ def ctc_align(
         best = new
         came.append(way)
     score, end = _ends(best, tokens, blank).max(dim=0)  # (B,)
-    score = torch.where(score > NEVER / 2, score, -torch.inf)
+    score = torch.where(score > LOG_ZERO / 2, score, -torch.inf)
     rows = torch.arange(len(tokens), device=tokens.device)
     state = 2 * (tokens != blank).sum(dim=1) - end  # (B,): the last blank, or the last token
     path = [states[rows, state]]
@@ -139,25 +139,25 @@ def _states(log_probs: Tensor, tokens: Tensor, mask: Tensor | None, blank: int) 
     skips = torch.zeros_like(states, dtype=torch.bool)
     skips[:, 2:] = (states[:, 2:] != blank) & (states[:, 2:] != states[:, :-2])
     emitted = log_probs.gather(2, states[:, None].expand(-1, log_probs.shape[1], -1))  # (B, T, S)
-    return states, skips, to_float32(emitted).clamp(min=NEVER)
+    return states, skips, to_float32(emitted).clamp(min=LOG_ZERO)
 
 
 def _first(emitted: Tensor) -> Tensor:
     """A path begins with the first blank or the first token: log α after one step, (B, S)."""
     begins = torch.arange(emitted.shape[2], device=emitted.device) < 2
-    return torch.where(begins, emitted[:, 0], NEVER)
+    return torch.where(begins, emitted[:, 0], LOG_ZERO)
 
 
 def _ways(alpha: Tensor, skips: Tensor) -> Tensor:
     """Log-probabilities of the three ways into each state, (3, B, S): stay, go on by one, skip a blank."""
-    never = torch.full_like(alpha[:, :2], NEVER)
+    never = torch.full_like(alpha[:, :2], LOG_ZERO)
     one = torch.cat([never[:, :1], alpha[:, :-1]], dim=1)
     two = torch.cat([never, alpha[:, :-2]], dim=1)[:, : alpha.shape[1]]
-    return torch.stack([alpha, one, torch.where(skips, two, NEVER)])
+    return torch.stack([alpha, one, torch.where(skips, two, LOG_ZERO)])
 
 
 def _ends(alpha: Tensor, tokens: Tensor, blank: int) -> Tensor:
     """What stands at the two states in which a path may end: the last blank and the last token, (2, B)."""
     count = (tokens != blank).sum(dim=1, keepdim=True)  # (B, 1)
     token = alpha.gather(1, (2 * count - 1).clamp(min=0))
-    return torch.cat([alpha.gather(1, 2 * count), torch.where(count > 0, token, NEVER)], dim=1).T
+    return torch.cat([alpha.gather(1, 2 * count), torch.where(count > 0, token, LOG_ZERO)], dim=1).T

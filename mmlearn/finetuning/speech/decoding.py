@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-NEVER = -math.inf
+MINUS_INF = -math.inf
 Labelling = tuple[int, ...]
 
 
@@ -27,7 +27,7 @@ def collapse(path: Iterable[int], *, blank: int = 0) -> list[int]:
     return found
 
 
-def greedy(log_probs: Tensor, mask: Tensor | None = None, *, blank: int = 0) -> list[list[int]]:
+def ctc_greedy(log_probs: Tensor, mask: Tensor | None = None, *, blank: int = 0) -> list[list[int]]:
     """Take the most probable token of each step and collapse: the best path, which need not be the best labelling.
 
     Args:
@@ -147,7 +147,9 @@ def prefix_beam_search(
                          "probability from 0 to below 1")  # fmt: skip
     tried = _tried(log_probs, blank, cutoff_top_n, cutoff_prob)
     states: dict[Labelling, frozenset[int]] = {(): lexicon.start if lexicon else frozenset()}
-    beam: dict[Labelling, tuple[float, float]] = {(): (0.0, NEVER)}  # prefix → log P(ends in blank), log P(in a token)
+    beam: dict[Labelling, tuple[float, float]] = {
+        (): (0.0, MINUS_INF)
+    }  # prefix → log P(ends in blank), log P(in a token)
     for emit, free, chosen in zip(log_probs.tolist(), tried, map(set, tried), strict=True):
         ends: defaultdict[Labelling, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
         for prefix, (in_blank, in_token) in beam.items():
@@ -170,7 +172,7 @@ def prefix_beam_search(
 def _tried(log_probs: Tensor, blank: int, top_n: int | None, prob: float) -> list[list[int]]:
     """Return for each step the tokens, ascending, by which prefixes are extended."""
     scores = log_probs.detach().cpu().clone()
-    scores[:, blank] = NEVER
+    scores[:, blank] = MINUS_INF
     keep = torch.ones_like(scores, dtype=torch.bool)
     if top_n is not None and top_n < scores.shape[1]:
         keep = torch.zeros_like(keep).scatter_(1, scores.topk(top_n, dim=1).indices, True)
@@ -208,14 +210,14 @@ def best_path(log_probs: Tensor, slots: Sequence[Sequence[int]], *, blank: int =
     ahead = stage[:, None] - stage  # (S, S): to, from
     stay = torch.eye(len(found), dtype=torch.bool, device=log_probs.device)
     skip = (ahead == 2) & (stage % 2 == 1) & (token[:, None] != token)  # past a blank, as in CTC's lattice
-    closed = torch.where(stay | (ahead == 1) | skip, 0.0, NEVER).to(log_probs)
+    closed = torch.where(stay | (ahead == 1) | skip, 0.0, MINUS_INF).to(log_probs)
     emitted = log_probs[:, :, token]  # (B, T, S)
-    best, came = torch.where(stage < 2, emitted[:, 0], NEVER), []
+    best, came = torch.where(stage < 2, emitted[:, 0], MINUS_INF), []
     for t in range(1, log_probs.shape[1]):
         best, way = (best[:, None] + closed).max(dim=2)  # (B, S)
         best = best + emitted[:, t]
         came.append(way)
-    score, state = torch.where(stage >= 2 * len(slots) - 1, best, NEVER).max(dim=1)  # (B,)
+    score, state = torch.where(stage >= 2 * len(slots) - 1, best, MINUS_INF).max(dim=1)  # (B,)
     rows = torch.arange(len(log_probs), device=log_probs.device)
     labelling = token.new_full((len(rows), 2 * len(slots) + 1), blank)  # by stage
     labelling[rows, stage[state]] = token[state]
@@ -227,5 +229,5 @@ def best_path(log_probs: Tensor, slots: Sequence[Sequence[int]], *, blank: int =
 
 def _add(*logs: float) -> float:
     """Add probabilities given as logarithms."""
-    most = max(logs, default=NEVER)
-    return most if most == NEVER else most + math.log(sum(math.exp(log - most) for log in logs))
+    most = max(logs, default=MINUS_INF)
+    return most if most == MINUS_INF else most + math.log(sum(math.exp(log - most) for log in logs))

@@ -13,7 +13,7 @@ from torchmetrics.text import WordErrorRate
 
 from mmlearn.batch import Batch, check_present
 from mmlearn.finetuning.classification.objective import ignoring
-from mmlearn.finetuning.speech.decoding import greedy
+from mmlearn.finetuning.speech.decoding import ctc_greedy
 from mmlearn.labels import IGNORED
 from mmlearn.missing import MissingEmbedding, where_present, zero_missing
 from mmlearn.nn.functional import like_weights, standardize
@@ -196,7 +196,7 @@ class TokenErrorRate(WordErrorRate):
         log_probs, tokens = log_probs[known], tokens[known]
         if not len(tokens):
             return
-        said = [" ".join(map(str, labelling)) for labelling in greedy(log_probs, blank=BLANK)]
+        said = [" ".join(map(str, labelling)) for labelling in ctc_greedy(log_probs, blank=BLANK)]
         meant = [" ".join(str(token) for token in row if token != BLANK) for row in tokens.tolist()]
         super().update(said, meant)
 

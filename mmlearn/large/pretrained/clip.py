@@ -45,7 +45,7 @@ class CLIPImage(nn.Module):
         """Encode pictures to a class step and one a patch, (B, 1 + N, dim); there is no mask.
 
         Args:
-            image: (B, 3, H, W): bytes, or floats of which CLIP's mean is taken and its deviation divided out.
+            image: (B, 3, H, W): bytes, or floats of which CLIP's mean is taken and its standard deviation divided out.
             mask: None.
 
         Raises:
@@ -108,7 +108,9 @@ class BertText(nn.Module):
         super().__init__()
         self.dim = config["hidden_size"]
         self.embed = TokenEmbedding(config["vocab_size"], self.dim, config["max_position_embeddings"])
-        self.kinds = nn.Embedding(config["type_vocab_size"], self.dim)  # first sentence or second; here all are first
+        self.token_types = nn.Embedding(
+            config["type_vocab_size"], self.dim
+        )  # first sentence or second; here all are first
         self.norm = nn.LayerNorm(self.dim, config["layer_norm_eps"])
         self.dropout = nn.Dropout(config["hidden_dropout_prob"])
         self.transformer = build_transformer(config, post_norm=True)
@@ -123,7 +125,7 @@ class BertText(nn.Module):
         Raises:
             ValueError: If there are more tokens than places.
         """
-        x = self.dropout(self.norm(self.embed(ids) + self.kinds.weight[0]))  # (B, L, dim)
+        x = self.dropout(self.norm(self.embed(ids) + self.token_types.weight[0]))  # (B, L, dim)
         return self.transformer(x, mask), mask
 
 

@@ -28,11 +28,11 @@ class PostNormBlock(Block):
         x: Tensor,
         context: Tensor | None = None,
         mask: Tensor | None = None,
-        rotation: Tensor | None = None,
+        rope: Tensor | None = None,
         causal: bool = False,
     ) -> Tensor:
         """Return steps (B, N, D); arguments as in `Attention.forward`."""
-        x = self.norm_attention(x + self.dropout(self.attention(x, context, mask, rotation, causal)))
+        x = self.norm_attention(x + self.dropout(self.attention(x, context, mask, rope, causal)))
         return self.norm_mlp(x + self.dropout(self.mlp(x)))
 
 
@@ -48,23 +48,23 @@ class QuickGELU(nn.Module):
 
 
 class Pixels(nn.Module):
-    """Check the sides of pictures or clips, and give bytes the mean and deviation that a checkpoint was trained with.
+    """Check the sides of pictures or clips, and give bytes the mean and standard deviation that a checkpoint was trained with.
 
     Args:
         shape: Sides (H, W) of a picture, or (T, H, W) of a clip, whose T may be smaller.
         mean: Of red, green and blue, from 0 to 1.
-        deviation: Likewise.
+        std: Likewise.
 
     Chapters: pretraining/contrastive, pretraining/masked.
     """
 
     mean: Tensor
-    deviation: Tensor
+    std: Tensor
 
-    def __init__(self, shape: tuple[int, ...], mean: tuple[float, ...], deviation: tuple[float, ...]) -> None:
+    def __init__(self, shape: tuple[int, ...], mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         self.shape = shape
-        for name, values in (("mean", mean), ("deviation", deviation)):
+        for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(values).view(3, *[1] * len(shape)), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class Pixels(nn.Module):
         frames = x.shape[2:-2]  # none for a picture
         if x.shape[-2:] != self.shape[-2:] or x.ndim != 2 + len(self.shape) or frames > self.shape[:-2]:
             raise ValueError(f"the input is {tuple(x.shape)}; expected (B, 3, {', '.join(map(str, self.shape))})")
-        return x if x.is_floating_point() else (x / 255 - self.mean) / self.deviation
+        return x if x.is_floating_point() else (x / 255 - self.mean) / self.std
 
 
 def build_transformer(config: Config, norm: bool = True, post_norm: bool = False, causal: bool = False) -> Any:

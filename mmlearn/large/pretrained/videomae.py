@@ -51,7 +51,7 @@ class VideoMAEEncoder(nn.Module):
         """Encode video to one step a tubelet, (B, N, dim), in the order of time, and their mask (B, N).
 
         Args:
-            video: (B, 3, T, H, W): bytes, or floats of which ImageNet's mean is taken and its deviation divided out. T
+            video: (B, 3, T, H, W): bytes, or floats of which ImageNet's mean is taken and its standard deviation divided out. T
                 may be smaller than `num_frames`.
             mask: bool (B, T), True where a frame is real. A tubelet is real if one of its frames is.
 
@@ -147,9 +147,9 @@ class VideoMAE(nn.Module):
     def target(self, video: Tensor, split: PatchMask) -> Tensor:
         """Return what `predict` should: pixels from 0 to 1; with `norm_pix_loss`, standardised by patch and colour."""
         pixels = self.encoder.pixels
-        patches = patchify(video * pixels.deviation + pixels.mean, self.encoder.embed.patch)
+        patches = patchify(video * pixels.std + pixels.mean, self.encoder.embed.patch)
         patches = take(patches, split.masked).unflatten(-1, (3, -1))  # (B, hidden, C, T' * H' * W')
         if self.standardize:
-            deviation, mean = torch.std_mean(patches, dim=-1, keepdim=True)
-            patches = (patches - mean) / (deviation + 1e-6)
+            std, mean = torch.std_mean(patches, dim=-1, keepdim=True)
+            patches = (patches - mean) / (std + 1e-6)
         return patches.flatten(2)

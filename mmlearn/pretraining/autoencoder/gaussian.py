@@ -28,7 +28,7 @@ class Gaussian(NamedTuple):
     log_variance: Tensor  # (B, D)
 
     @classmethod
-    def of(cls, parameters: Tensor) -> "Gaussian":
+    def from_stats(cls, parameters: Tensor) -> "Gaussian":
         """Split a network's output (B, 2 D) into means and log-variances; the latter are kept within ±10."""
         mean, log_variance = to_float32(parameters).chunk(2, dim=-1)
         return cls(mean, log_variance.clamp(-LOG_VARIANCE, LOG_VARIANCE))

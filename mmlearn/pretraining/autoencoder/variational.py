@@ -85,7 +85,7 @@ class MultimodalVAE(nn.Module):
 
     - product: one draw for the code of everything that a sample has, one for each modality alone and, in training, one
       for each of `random_subsets`. This is the sub-sampled training of MVAE. In the paper a subset's code has to
-      explain that subset (`explain="given"`); by default it has to explain all that the sample has. That, too, is a
+      explain that subset (`reconstruct="given"`); by default it has to explain all that the sample has. That, too, is a
       bound on log p(all), and it is what teaches a modality to be told from the others.
     - mixture: one draw from each modality, each of which has to explain everything: the stratified ELBO of MMVAE, with
       the density of the whole mixture, and without the paper's importance-weighted bound (IWAE).
@@ -96,11 +96,11 @@ class MultimodalVAE(nn.Module):
         latent_dim: Width D of the code.
         experts: "product" or "mixture".
         likelihoods: name → `GaussianLikelihood` or `BernoulliLikelihood`; by default Gaussian with a learned scale.
-        explain: "all" or "given"; for the product.
+        reconstruct: "all" or "given"; for the product.
         random_subsets: Further subsets, neither single nor all, drawn in each step of training (for the product).
 
     Raises:
-        ValueError: If `experts` or `explain` is none of these, or the dictionaries' keys differ.
+        ValueError: If `experts` or `reconstruct` is none of these, or the dictionaries' keys differ.
 
     Chapter: pretraining/autoencoder.
     """
@@ -113,13 +113,13 @@ class MultimodalVAE(nn.Module):
         *,
         experts: Literal["product", "mixture"] = "product",
         likelihoods: Mapping[str, nn.Module] | None = None,
-        explain: Literal["all", "given"] = "all",
+        reconstruct: Literal["all", "given"] = "all",
         random_subsets: int = 0,
     ) -> None:
         super().__init__()
-        if experts not in ("product", "mixture") or explain not in ("all", "given"):
-            raise ValueError(f'experts is {experts!r}, explain is {explain!r}; expected "product" or "mixture", '
-                             '"all" or "given"')  # fmt: skip
+        if experts not in ("product", "mixture") or reconstruct not in ("all", "given"):
+            raise ValueError(f'experts is {experts!r}, reconstruct is {reconstruct!r}; expected "product" or '
+                             '"mixture", "all" or "given"')  # fmt: skip
         likelihoods = likelihoods or {name: GaussianLikelihood(learned=True) for name in encoders}
         self.names = sorted(encoders)
         if not self.names == sorted(decoders) == sorted(likelihoods):
@@ -130,7 +130,7 @@ class MultimodalVAE(nn.Module):
         self.likelihoods: Any = nn.ModuleDict(likelihoods)
         self.latent_dim, self.random_subsets = latent_dim, random_subsets
         self.mixture = experts == "mixture" and len(encoders) > 1
-        self.explain_all = explain == "all" or self.mixture
+        self.reconstruct_all = reconstruct == "all" or self.mixture
 
     def forward(self, batch: Batch) -> Bounds:
         """Return the terms of the ELBOs.
@@ -153,7 +153,9 @@ class MultimodalVAE(nn.Module):
             decoder = self.decoders[name]
             decoded = decoder(like_weights(codes.flatten(0, 1), decoder)).unflatten(0, codes.shape[:2])  # (S, B, …)
             values = torch.where(real, self.likelihoods[name].log_prob(x, to_float32(decoded)), 0.0)
-            asked = torch.tensor([self.explain_all or name in subset for subset in subsets], device=x.device)  # (S,)
+            asked = torch.tensor(
+                [self.reconstruct_all or name in subset for subset in subsets], device=x.device
+            )  # (S,)
             log_likelihood[name] = values.flatten(2).sum(dim=2) * asked[:, None]  # (S, B)
         valid = torch.stack([torch.stack([present[n] for n in subset]).any(dim=0) for subset in subsets])
         return Bounds(log_likelihood, kl, valid)
@@ -170,7 +172,7 @@ class MultimodalVAE(nn.Module):
             name: encoder(like_weights(clean(batch, name)[0], encoder), batch.mask.get(name))
             for name, encoder in ((name, self.encoders[name]) for name in self.names)
         }
-        return {name: Gaussian.of(parameters) for name, parameters in said.items()}, present
+        return {name: Gaussian.from_stats(parameters) for name, parameters in said.items()}, present
 
     def code(self, batch: Batch) -> Tensor:
         """Return the mean of the code, (B, D), given whatever each sample has; e.g. of `batch.only("audio")`."""

@@ -45,7 +45,7 @@ class ConditionalGenerator(nn.Module):
     """Draw pictures from noise and a condition: from 4 x 4 pixels upwards, doubling the side each time.
 
     It mirrors `ProjectionDiscriminator`. Noise and condition are heard in every block: they scale and shift its
-    normalised channels, as `FiLM` does.
+    normalised channels, as `FiLMFusion` does.
 
     Args:
         condition_dim: Width of a condition; 0 for a generator that is asked for nothing in particular.

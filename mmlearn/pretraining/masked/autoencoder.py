@@ -17,7 +17,7 @@ from mmlearn.encoders.audio import AudioTransformer
 from mmlearn.encoders.transformer import Transformer, named_size
 from mmlearn.encoders.video import VideoTransformer
 from mmlearn.encoders.vision import ImageTransformer
-from mmlearn.nn.embeddings import WAVES, sinusoidal_encoding_nd
+from mmlearn.nn.embeddings import WAVELENGTHS, sinusoidal_encoding_nd
 from mmlearn.pretraining.masked.masking import Masking, PatchMask, random_masking, take, tube_masking
 from mmlearn.pretraining.masked.patches import (
     Patches,
@@ -61,10 +61,10 @@ class MaskedAutoencoder(nn.Module):
         encoder: A `VideoTransformer`, `ImageTransformer` or `AudioTransformer`; it is trained.
         masking: What to hide; by default `tube_masking` of 90 % for frames, `random_masking` of 75 % for the others.
         decoder: Arguments for its `Transformer`: dim, depth, num_heads, …, or a name in `mmlearn.encoders.SIZES`.
-        targets: "patch": each hidden patch at mean 0 and deviation 1, as He et al.; "channel": each channel of it, as
-            Tong et al. What is kept is then brought to mean 0 and deviation 1, too, as the encoder will do it later.
-            Or (mean, deviation): fixed units for both, in which a prediction can be shown without a look at what it is
-            to predict. Bytes count as numbers from 0 to 1.
+        targets: "patch": each masked patch at mean 0 and standard deviation 1, as He et al.; "channel": each of its
+            channels, as Tong et al. The visible patches are then brought to mean 0 and standard deviation 1, too, as the
+            encoder will do it later. Or (mean, std): fixed units for both, in which a prediction can be shown without a
+            look at its target. Bytes count as numbers from 0 to 1.
 
     Chapter: pretraining/masked.
     """
@@ -98,15 +98,15 @@ class MaskedAutoencoder(nn.Module):
         values, real, grid, channels = patches
         split = split or self.masking(len(values), grid, device=values.device)
         if 0 in (split.visible.shape[1], split.masked.shape[1]):
-            raise ValueError(f"{split.visible.shape[1]} patches are kept and {split.masked.shape[1]} hidden of a grid of "
-                             f"{grid}; expected at least one of each")  # fmt: skip
+            raise ValueError(f"{split.visible.shape[1]} patches are visible and {split.masked.shape[1]} masked of a "
+                             f"grid of {grid}; expected at least one of each")  # fmt: skip
         encoded = self.encode(patches, split)
         mask = None if real is None else torch.cat([take(real, part).any(dim=-1) for part in split], dim=1)
         prediction = self.decoder(encoded, split, grid, mask)  # (B, H, P)
         hidden, real_hidden = values_at(patches, split.masked)
-        mean, deviation = units(hidden, real_hidden, self.targets, channels)
+        mean, std = units(hidden, real_hidden, self.targets, channels)
         counts = batch.present[self.name][:, None].expand_as(split.masked)
-        errors, counts = patch_errors(prediction, (hidden - mean) / deviation, real_hidden, counts)
+        errors, counts = patch_errors(prediction, (hidden - mean) / std, real_hidden, counts)
         return MaskedOutput(prediction, errors, counts, split.masked, split.visible)
 
     def encode(self, patches: Patches, split: PatchMask) -> Tensor:
@@ -154,7 +154,7 @@ class Decoder(nn.Module):
             mask: bool (B, K + H), True where a patch is real, the kept ones first.
         """
         seen = self.project(encoded)  # (B, K, dim)
-        places = sinusoidal_encoding_nd(grid, self.dim, seen.device, *WAVES).to(seen.dtype)  # (N, dim)
+        places = sinusoidal_encoding_nd(grid, self.dim, seen.device, *WAVELENGTHS).to(seen.dtype)  # (N, dim)
         seen = seen + nn.functional.embedding(split.visible, places)
         asked = self.mask_token.to(seen.dtype) + nn.functional.embedding(split.masked, places)  # (B, H, dim)
         x = self.transformer(torch.cat([seen, asked], dim=1), mask)

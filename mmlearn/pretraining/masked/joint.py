@@ -14,7 +14,7 @@ from mmlearn.batch import Batch, check_present
 from mmlearn.encoders.transformer import Transformer, named_size
 from mmlearn.missing import zero_missing
 from mmlearn.nn.attention import Block
-from mmlearn.nn.embeddings import WAVES, sinusoidal_encoding_nd
+from mmlearn.nn.embeddings import WAVELENGTHS, sinusoidal_encoding_nd
 from mmlearn.nn.patches import PatchEmbedding, TokenEmbedding
 from mmlearn.pretraining.masked.autoencoder import LIGHT, MaskedOutput
 from mmlearn.pretraining.masked.language import token_errors
@@ -75,7 +75,7 @@ class JointMaskedAutoencoder(nn.Module):
         if not 0 <= drop_modalities < 1:
             raise ValueError(f"drop_modalities is {drop_modalities}; expected from 0 to below 1")
         self.embeds: Any = nn.ModuleDict(embeds)
-        self.kinds = nn.ParameterDict({name: 0.02 * torch.randn(self.dim) for name in self.names})
+        self.modality_embedding = nn.ParameterDict({name: 0.02 * torch.randn(self.dim) for name in self.names})
         self.transformer = Transformer(**sizes)
         self.maskings = {name: (maskings or {}).get(name, random_masking) for name in self.names}
         self.targets: dict[str, Targets] = {name: (targets or {}).get(name, "patch") for name in self.names}
@@ -119,8 +119,8 @@ class JointMaskedAutoencoder(nn.Module):
                 errors = token_errors(prediction, ids, counts)
             else:
                 values, real = values_at(stream, hidden)
-                mean, deviation = units(values, real, self.targets[name], stream.channels)
-                errors, counts = patch_errors(prediction, (values - mean) / deviation, real, counts)
+                mean, std = units(values, real, self.targets[name], stream.channels)
+                errors, counts = patch_errors(prediction, (values - mean) / std, real, counts)
             guesses[name] = MaskedOutput(prediction, errors, counts, hidden, splits[name].visible)
         return guesses
 
@@ -150,7 +150,7 @@ class JointMaskedAutoencoder(nn.Module):
         """
         text = isinstance(self.embeds[name], TokenEmbedding)
         if not text and isinstance(self.targets[name], str):
-            raise ValueError(f"targets of {name!r} are {self.targets[name]!r}; expected (mean, deviation): the units "
+            raise ValueError(f"targets of {name!r} are {self.targets[name]!r}; expected (mean, std): the units "
                              "of a patch that nobody has seen are not known")  # fmt: skip
         streams = self._streams(batch)
         splits = {other: _split(stream, hide=other == name) for other, stream in streams.items()}
@@ -207,7 +207,7 @@ class JointMaskedAutoencoder(nn.Module):
                 x, real = self._embed_ids(name, stream, kept)
             else:
                 x, real = embed_kept(self.embeds[name], stream, kept, self.targets[name])
-            tokens.append(x + self.kinds[name].to(x.dtype))
+            tokens.append(x + self.modality_embedding[name].to(x.dtype))
             there = shown[name][:, None].expand_as(kept)
             masks.append(there if real is None else there & real)
         mask = torch.cat(masks, dim=1)
@@ -255,7 +255,7 @@ class CrossDecoder(nn.Module):
             hidden: long (B, H), which tokens to tell.
             grid: Tokens along each side, here.
         """
-        places = sinusoidal_encoding_nd(grid, self.dim, encoded.device, *WAVES).to(encoded.dtype)  # (N, dim)
+        places = sinusoidal_encoding_nd(grid, self.dim, encoded.device, *WAVELENGTHS).to(encoded.dtype)  # (N, dim)
         x = self.mask_token.to(encoded.dtype) + nn.functional.embedding(hidden, places)  # (B, H, dim)
         context = torch.where(mask[..., None], encoded, 0.0)
         mask = mask | ~mask.any(dim=1, keepdim=True)  # a sample that has nothing to ask gets zeros for an answer

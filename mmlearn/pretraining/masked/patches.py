@@ -75,8 +75,8 @@ def values_at(patches: Patches, index: Tensor) -> tuple[Tensor, Tensor | None]:
 def embed_kept(embed: Any, patches: Patches, kept: Tensor, targets: Targets) -> tuple[Tensor, Tensor | None]:
     """Embed only the kept patches: (B, K, D), and which of them are real.
 
-    Where targets have fixed units, so has the input. Else each sample is brought to mean 0 and deviation 1, as the
-    encoders do it, but by its kept patches alone: the mean of all would tell of what is hidden.
+    Where targets have fixed units, so has the input. Else each sample is brought to mean 0 and standard deviation 1, as
+    in the encoders, but by its visible patches alone: the mean of all would give away the masked ones.
 
     Args:
         embed: A `PatchEmbedding`.
@@ -101,7 +101,7 @@ def embed_kept(embed: Any, patches: Patches, kept: Tensor, targets: Targets) -> 
 
 
 def units(hidden: Tensor, real: Tensor | None, targets: Targets, channels: int) -> tuple[Tensor, Tensor]:
-    """Return mean and deviation that bring patches (B, H, P) to the units of the targets.
+    """Return mean and standard deviation that bring patches (B, H, P) to the units of the targets.
 
     They are numbers, (B, H, 1) or (B, H, P). The deviation is the unbiased one; 1e-6 is added to its square, as in the
     papers' code, for patches that are flat.
@@ -119,12 +119,10 @@ def units(hidden: Tensor, real: Tensor | None, targets: Targets, channels: int) 
         mean = groups.sum(dim=-1, keepdim=True) / count.clamp(min=1)  # what is not real is 0
         squares = torch.where(there, groups - mean, 0.0).square().sum(dim=-1, keepdim=True)
         variance = squares / (count - 1).clamp(min=1)
-    deviation = (variance + 1e-6).sqrt()
+    std = (variance + 1e-6).sqrt()
     size = groups.shape[-1] if targets == "channel" else 1
-    mean, deviation = (
-        x.flatten(-2).repeat_interleave(size, dim=-1) for x in (mean, deviation)
-    )  # (B, H, 1) or (B, H, P)
-    return mean, deviation
+    mean, std = (x.flatten(-2).repeat_interleave(size, dim=-1) for x in (mean, std))  # (B, H, 1) or (B, H, P)
+    return mean, std
 
 
 def patch_errors(prediction: Tensor, target: Tensor, real: Tensor | None, counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,8 +144,8 @@ def put_back(
 ) -> Tensor:
     """Return the data as floats, in its own units, with predictions where patches were hidden.
 
-    With targets "patch" or "channel", what is hidden lends its own mean and deviation: good for a figure, not for a
-    claim. With fixed units, only the prediction is shown.
+    With targets "patch" or "channel", each masked patch lends its own mean and standard deviation: good for a figure,
+    not for a claim. With fixed units, only the prediction is shown.
 
     Args:
         patches: The data, cut.
@@ -162,8 +160,8 @@ def put_back(
 
     Chapter: pretraining/masked.
     """
-    mean, deviation = units(*values_at(patches, hidden), targets, patches.channels)
-    shown = prediction.float() * deviation + mean
+    mean, std = units(*values_at(patches, hidden), targets, patches.channels)
+    shown = prediction.float() * std + mean
     shown = 255 * shown if like.dtype == torch.uint8 else shown
     x = patches.values.float().scatter(1, hidden[..., None].expand_as(shown), shown)
     x = unpatchify(x, patches.grid, patch)
@@ -178,4 +176,4 @@ def check_targets(targets: Targets) -> None:
     """
     fixed = isinstance(targets, tuple) and len(targets) == 2 and targets[1] > 0
     if not fixed and targets not in ("patch", "channel"):
-        raise ValueError(f"targets is {targets!r}; expected 'patch', 'channel' or (mean, deviation > 0)")
+        raise ValueError(f"targets is {targets!r}; expected 'patch', 'channel' or (mean, std > 0)")

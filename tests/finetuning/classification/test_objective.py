@@ -41,14 +41,14 @@ def test_loss_is_minus_log_softmax() -> None:
 def test_smoothing_and_weights_follow_the_formula(epsilon: float, weights: tuple[float, ...] | None) -> None:
     torch.manual_seed(0)
     logits, labels = torch.randn(6, 4, dtype=torch.float64), [0, 3, 3, 1, 2, 0]
-    task = Classification("digit", 4, smoothing=epsilon, class_weights=weights)
+    task = Classification("digit", 4, label_smoothing=epsilon, class_weights=weights)
     expected = by_formula(logits.numpy(), labels, epsilon, weights or (1.0,) * 4)
     assert float(task.loss(logits, labelled(labels))) == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_best_answer_to_a_smoothed_target_is_the_target() -> None:
     logits = torch.zeros(1, 4, dtype=torch.float64, requires_grad=True)
-    task, batch = Classification("digit", 4, smoothing=EPSILON), labelled([2])
+    task, batch = Classification("digit", 4, label_smoothing=EPSILON), labelled([2])
     optimizer = torch.optim.LBFGS([logits], max_iter=100, line_search_fn="strong_wolfe", tolerance_grad=1e-12)
 
     def closure() -> torch.Tensor:
@@ -119,8 +119,8 @@ def test_errors_name_the_label() -> None:
         Classification("digit", 4).target(labelled([0, 4]))
     with pytest.raises(ValueError, match="expected class indices"):
         Classification("digit", 4).target(labelled([0.5]))
-    with pytest.raises(ValueError, match=r"smoothing is 1.0; expected from 0 to below 1"):
-        Classification("digit", 4, smoothing=1.0)
+    with pytest.raises(ValueError, match=r"label_smoothing is 1.0; expected from 0 to below 1"):
+        Classification("digit", 4, label_smoothing=1.0)
     with pytest.raises(ValueError, match=r"class_weights is .*; expected 4 weights, none negative"):
         Classification("digit", 4, class_weights=[1.0, 1.0])
     with pytest.raises(ValueError, match=r"class_weights is .*; expected 2 weights, none negative"):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mmlearn.finetuning.seq2seq.decoding import Step, beam_search, greedy, length_norm
+from mmlearn.finetuning.seq2seq.decoding import Step, beam_search, greedy_search, length_norm
 
 START, END = 1, 2
 
@@ -76,7 +76,7 @@ def test_a_wide_beam_is_exhaustive_search(
 @settings(max_examples=50, deadline=None)
 def test_width_1_is_greedy(seed: int, samples: int, vocabulary: int, longest: int, penalty: float) -> None:
     toy = Toy(seed, samples, vocabulary)
-    tokens, total = greedy(toy.step, toy.first, start=START, end=END, max_length=longest)
+    tokens, total = greedy_search(toy.step, toy.first, start=START, end=END, max_length=longest)
     beam, scores = beam_search(toy.step, toy.first, start=START, end=END, max_length=longest, width=1,
                                length_penalty=penalty)  # fmt: skip
     assert torch.equal(beam[:, 0], tokens)
@@ -88,7 +88,7 @@ def test_width_1_is_greedy(seed: int, samples: int, vocabulary: int, longest: in
 @settings(max_examples=25, deadline=None)
 def test_greedy_takes_the_best_token_each_time(seed: int, samples: int, longest: int) -> None:
     toy = Toy(seed, samples, 5)
-    tokens, total = greedy(toy.step, toy.first, start=START, end=END, max_length=longest)
+    tokens, total = greedy_search(toy.step, toy.first, start=START, end=END, max_length=longest)
     for row in range(samples):
         written: tuple[int, ...] = ()
         while len(written) < longest and END not in written:
@@ -124,7 +124,7 @@ def chain(rows: dict[int, dict[int, float]]) -> tuple[Step, tuple[Tensor, ...]]:
 def test_a_beam_finds_what_greedy_misses() -> None:
     """The better first token leads to two poor ones: .6 · .5 = .30 against .4 · 1 = .40."""
     step, first = chain({START: {3: 0.6, 4: 0.4}, 3: {0: 0.5, END: 0.5}})
-    tokens, total = greedy(step, first, start=START, end=END, max_length=4)
+    tokens, total = greedy_search(step, first, start=START, end=END, max_length=4)
     assert tokens[0, 0] == 3
     assert float(total[0].exp()) == pytest.approx(0.3)
     tokens, scores = beam_search(step, first, start=START, end=END, max_length=4, width=2, length_penalty=0.0)
@@ -150,7 +150,7 @@ def test_what_has_not_ended_counts_as_it_is() -> None:
     tokens, _ = beam_search(step, first, start=START, end=END, max_length=3, width=2)
     assert tokens[0, 0].tolist() == [3, 3, 3]
     assert without_padding(tokens[0, 1]) == (END,)
-    assert greedy(step, first, start=START, end=END, max_length=3)[0].tolist() == [[3, 3, 3]]
+    assert greedy_search(step, first, start=START, end=END, max_length=3)[0].tolist() == [[3, 3, 3]]
 
 
 def test_a_beam_without_width() -> None:

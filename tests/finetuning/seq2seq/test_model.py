@@ -252,7 +252,7 @@ def test_teacher_forcing() -> None:
 
 @given(st.integers(1, 3), st.integers(2, 5), st.floats(0, 0.5))
 @settings(max_examples=20, deadline=None)
-def test_loss_is_the_mean_over_real_tokens(size: int, length: int, smoothing: float) -> None:
+def test_loss_is_the_mean_over_real_tokens(size: int, length: int, label_smoothing: float) -> None:
     given = batch(size=size, longest=length)
     logits = torch.randn(size, V, length + 1, dtype=torch.float64)
     losses = []
@@ -261,8 +261,8 @@ def test_loss_is_the_mean_over_real_tokens(size: int, length: int, smoothing: fl
             if given.mask["target"][row, t]:
                 log_p = logits[row, :, t - 1].log_softmax(0)
                 truth = int(given.data["target"][row, t])
-                losses.append(-(1 - smoothing) * log_p[truth] - smoothing * log_p.mean())
-    loss = Seq2Seq(V, label_smoothing=smoothing).loss(logits, given)
+                losses.append(-(1 - label_smoothing) * log_p[truth] - label_smoothing * log_p.mean())
+    loss = Seq2Seq(V, label_smoothing=label_smoothing).loss(logits, given)
     assert torch.allclose(loss, torch.stack(losses).mean())
 
 

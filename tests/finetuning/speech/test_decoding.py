@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmlearn.finetuning.speech.ctc import ctc_align, ctc_log_likelihood
-from mmlearn.finetuning.speech.decoding import Lexicon, best_path, collapse, greedy, prefix_beam_search
+from mmlearn.finetuning.speech.decoding import Lexicon, best_path, collapse, ctc_greedy, prefix_beam_search
 
 
 def outputs(*shape: int, seed: int = 0, sharp: float = 1.5) -> torch.Tensor:
@@ -40,9 +40,9 @@ def test_collapse_merges_then_drops():
 def test_greedy_takes_the_best_token_of_each_step():
     path = torch.tensor([[1, 1, 0, 2], [0, 3, 3, 3]])
     log_probs = torch.nn.functional.one_hot(path, 4).float().mul(5).log_softmax(dim=2)
-    assert greedy(log_probs) == [[1, 2], [3]]
-    assert greedy(log_probs, torch.tensor([[True, True, False, False], [True] * 4])) == [[1], [3]]
-    assert greedy(log_probs, blank=3) == [[1, 0, 2], [0]]
+    assert ctc_greedy(log_probs) == [[1, 2], [3]]
+    assert ctc_greedy(log_probs, torch.tensor([[True, True, False, False], [True] * 4])) == [[1], [3]]
+    assert ctc_greedy(log_probs, blank=3) == [[1, 0, 2], [0]]
 
 
 @settings(max_examples=30, deadline=None)
@@ -87,16 +87,16 @@ def test_a_narrow_beam_gives_lower_bounds():
 def test_width_one_is_not_greedy_and_may_be_better_or_worse():
     """Two steps, (blank .6, a .4) each: the best path is silence (.36), but "a" has .64 in three paths."""
     log_probs = torch.tensor([[0.6, 0.4], [0.6, 0.4]]).log()
-    assert greedy(log_probs[None]) == [[]]
+    assert ctc_greedy(log_probs[None]) == [[]]
     assert prefix_beam_search(log_probs, width=2)[0] == ((1,), pytest.approx(math.log(0.64)))
     assert prefix_beam_search(log_probs, width=1)[0][0] == ()  # "a" was dropped after the first step
     # Now "a" is kept, and a blank and a second "a" after it are added up: .6 * (.26 + .34) beats .6 * .4.
     log_probs = torch.tensor([[0.4, 0.6, 0.0], [0.26, 0.34, 0.4]]).log()
-    assert greedy(log_probs[None]) == [[1, 2]]
+    assert ctc_greedy(log_probs[None]) == [[1, 2]]
     assert prefix_beam_search(log_probs, width=1)[0] == ((1,), pytest.approx(math.log(0.6 * 0.6)))
     for seed in range(30):  # where outputs are certain, all agree
         sharp = outputs(8, 4, seed=seed, sharp=60)
-        assert prefix_beam_search(sharp, width=1)[0][0] == tuple(greedy(sharp[None])[0])
+        assert prefix_beam_search(sharp, width=1)[0][0] == tuple(ctc_greedy(sharp[None])[0])
 
 
 def test_a_beam_may_end_without_a_complete_word():

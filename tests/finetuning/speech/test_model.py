@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mmlearn import Batch, fit, predict
-from mmlearn.finetuning.speech.decoding import greedy
+from mmlearn.finetuning.speech.decoding import ctc_greedy
 from mmlearn.finetuning.speech.model import (
     CTC,
     FrameWise,
@@ -63,7 +63,7 @@ def test_padding_changes_nothing_and_holds_a_certain_blank():
         output.transpose(0, 1), whole.labels["tokens"], torch.tensor([6, 4]), torch.tensor([3, 2])
     )
     assert CTC().loss(output, padded).item() == pytest.approx(expected.item(), abs=1e-5)
-    assert greedy(output) == greedy(output, steps)
+    assert ctc_greedy(output) == ctc_greedy(output, steps)
     CTC().loss(output, padded).backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
@@ -163,7 +163,7 @@ def test_it_learns_to_spell_what_it_hears():
     model = SpeechRecognizer({"audio": VoiceEncoder(10, dim=24)}, TOKENS, hidden=16, dropout=0.0)
     history = fit(model, data[:80], data[80:], CTC(), epochs=12, batch_size=8, lr=1e-2, progress=False)
     assert history[-1]["error_rate"] < 0.1 < history[0]["error_rate"]
-    assert greedy(predict(model, data[80:]))[0] == tokens[80].tolist()
+    assert ctc_greedy(predict(model, data[80:]))[0] == tokens[80].tolist()
 
 
 def test_a_target_that_does_not_fit_is_named():

@@ -126,7 +126,7 @@ def test_reparameterised_gradients_agree_with_the_score_function_and_with_the_cl
 
 def test_networks_may_say_anything() -> None:
     said = torch.tensor([[1.0, -2.0, 1e4, -1e4]], dtype=torch.bfloat16)
-    g = Gaussian.of(said)
+    g = Gaussian.from_stats(said)
     assert g.mean.tolist() == [[1.0, -2.0]] and g.mean.dtype == torch.float32
     assert g.log_variance.tolist() == [[10.0, -10.0]]
     assert g.kl_to_prior().isfinite().all() and g.sample().isfinite().all()

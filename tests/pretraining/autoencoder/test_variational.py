@@ -107,9 +107,9 @@ def test_a_learned_scale_tends_to_the_error() -> None:
 # The bounds
 
 
-@pytest.mark.parametrize("explain", ["all", "given"])
-def test_the_products_bounds_are_the_closed_forms_of_a_linear_model(explain: str) -> None:
-    model, batch = build(explain=explain).double(), double(some_absent(sample()))
+@pytest.mark.parametrize("reconstruct", ["all", "given"])
+def test_the_products_bounds_are_the_closed_forms_of_a_linear_model(reconstruct: str) -> None:
+    model, batch = build(reconstruct=reconstruct).double(), double(some_absent(sample()))
     torch.manual_seed(0)
     with torch.no_grad():
         bounds = model(repeat(batch, 20_000))
@@ -122,7 +122,7 @@ def test_the_products_bounds_are_the_closed_forms_of_a_linear_model(explain: str
             torch.testing.assert_close(bounds.kl[s].unflatten(0, (6, -1))[:, 0], kl)
             for name in SIZES:
                 exact = linear_terms(model, name, posterior, batch.data[name])
-                exact = torch.where(present[name], exact, 0.0) * (explain == "all" or name in subset)
+                exact = torch.where(present[name], exact, 0.0) * (reconstruct == "all" or name in subset)
                 found, error = mean_and_error(bounds.log_likelihood[name], 6)
                 assert ((found[s] - exact).abs() <= 4.5 * error[s] + 1e-9).all(), (subset, name)
     valid = bounds.valid.unflatten(1, (6, -1))[..., 0]
@@ -224,7 +224,7 @@ def test_decoding_gives_the_likelihoods_mean() -> None:
     torch.testing.assert_close(model.decode(code)["image"], model.decoders["image"](code).sigmoid())
 
 
-@pytest.mark.parametrize("kwargs", [{}, {"explain": "given", "random_subsets": 1}, {"experts": "mixture"}])
+@pytest.mark.parametrize("kwargs", [{}, {"reconstruct": "given", "random_subsets": 1}, {"experts": "mixture"}])
 def test_what_is_not_real_changes_nothing_and_gets_no_gradient(kwargs: dict) -> None:
     def run(value: float) -> list[Tensor]:
         model = build(**kwargs)
@@ -264,8 +264,8 @@ def test_the_order_of_names_does_not_matter() -> None:
 def test_errors_name_the_argument() -> None:
     with pytest.raises(ValueError, match="experts is 'sum'"):
         build(experts="sum")
-    with pytest.raises(ValueError, match="explain is 'nothing'"):
-        build(explain="nothing")
+    with pytest.raises(ValueError, match="reconstruct is 'nothing'"):
+        build(reconstruct="nothing")
     with pytest.raises(ValueError, match=r"decoders \['b'\].*same names"):
         MultimodalVAE({"a": Linear(2, 2)}, {"b": nn.Linear(1, 2)}, 1)
     model = build()
@@ -310,7 +310,7 @@ def test_beta_warms_up_over_training_steps_alone() -> None:
     assert seen == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
 
 
-@pytest.mark.parametrize("kwargs", [{}, {"experts": "mixture"}, {"explain": "given"}])
+@pytest.mark.parametrize("kwargs", [{}, {"experts": "mixture"}, {"reconstruct": "given"}])
 @pytest.mark.parametrize("size", [1.0, 1e3])
 def test_losses_are_finite_in_bfloat16(kwargs: dict, size: float) -> None:
     likelihoods = {"audio": GaussianLikelihood(0.01), "image": BernoulliLikelihood(), "text": GaussianLikelihood(10.0)}

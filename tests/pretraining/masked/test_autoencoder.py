@@ -323,10 +323,10 @@ def test_predictions_depend_on_places_and_only_hidden_ones_are_made() -> None:
     prediction = decoder(encoded, split, (3, 4))
     assert prediction.shape == (2, 6, 5)
     order = torch.randperm(6)
-    assert torch.allclose(decoder(encoded[:, order], PatchMask(split.visible[:, order], split.masked), (3, 4)), prediction,
-                          atol=1e-5)  # fmt: skip
-    assert torch.allclose(decoder(encoded, PatchMask(split.visible, split.masked[:, order]), (3, 4)), prediction[:, order],
-                          atol=1e-5)  # fmt: skip
+    shuffled = PatchMask(split.visible[:, order], split.masked)
+    assert torch.allclose(decoder(encoded[:, order], shuffled, (3, 4)), prediction, atol=1e-5)
+    shuffled = PatchMask(split.visible, split.masked[:, order])
+    assert torch.allclose(decoder(encoded, shuffled, (3, 4)), prediction[:, order], atol=1e-5)
     assert (prediction[:, :1] - prediction[:, 1:]).abs().amax(dim=-1).min() > 1e-4  # each place its own
     mask = torch.ones(2, 12, dtype=torch.bool)
     mask[:, 2] = False
