@@ -51,8 +51,8 @@ def test_errors_are_one_line_and_status_1(monkeypatch: pytest.MonkeyPatch, error
 
 def test_film_says_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(big_buck_bunny, "fetch_film", lambda home: (home or Path("cache")) / "film.mp4")
-    assert run("data", "film") == (0, f"film     {Path('cache/big_buck_bunny.mp4')}\n", "")
-    assert run("data", "film", "--home", "here") == (0, f"film     {Path('here/big_buck_bunny.mp4')}\n", "")
+    assert run("data", "film") == (0, f"film     {Path('cache/film.mp4')}\n", "")
+    assert run("data", "film", "--home", "here") == (0, f"film     {Path('here/film.mp4')}\n", "")
 
 
 def test_faces_says_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,9 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mmlearn import Batch, Clip, Word, collate, media
+from mmlearn import Batch, Clip, Word, collate
 from mmlearn.clip import subtitles_of
+from mmlearn.media import mp4, read_mp4, write_mp4
 
 TRANSFORMS = {
     "audio": torch.from_numpy,
@@ -296,7 +297,7 @@ def test_times_survive_a_file(tmp_path) -> None:
 )
 def test_somebody_elses_comment_is_no_clip(tmp_path, comment: str) -> None:
     path = tmp_path / "x.mp4"
-    media.write_mp4(path, video=np.zeros((3, 16, 16, 3), np.uint8), fps=5.0, metadata={"comment": comment})
+    write_mp4(path, video=np.zeros((3, 16, 16, 3), np.uint8), fps=5.0, metadata={"comment": comment})
     assert Clip.load(path).times == {}
 
 
@@ -329,7 +330,7 @@ def test_words_as_a_recognizer_gives_them(tmp_path, words: list) -> None:
             assert (word.start, word.end) == pytest.approx((wanted.start, wanted.end), abs=0.0021)
         back.save(tmp_path / "again.mp4")
         given = back.words
-    shown = media.read_mp4(tmp_path / "one.mp4").subtitles
+    shown = read_mp4(tmp_path / "one.mp4").subtitles
     assert sorted(text for _, _, text in shown) == sorted(text for text, *_ in words if text)
     assert all(a[1] <= b[0] + 1e-6 for a, b in itertools.pairwise(shown))
 
@@ -346,7 +347,7 @@ def test_no_words_are_no_subtitles() -> None:
 @settings(deadline=None, max_examples=200)
 def test_subtitles_never_overlap_and_are_nearest(words: list) -> None:
     found, exact = subtitles_of([Word(*word) for word in words])
-    media._check_subtitles(found)
+    mp4._check_subtitles(found)
     assert [text for *_, text in found] == [w[0] for w in sorted(words, key=lambda w: w[1:]) if w[0]]
     again, still = subtitles_of([Word(text, start, end) for start, end, text in found])
     assert again == found and still
@@ -363,9 +364,9 @@ def test_words_that_are_no_times_are_named(tmp_path) -> None:
 
 def test_edited_subtitles_win(tmp_path) -> None:
     Clip({"video": STILL}, {"video": 25.0}, [Word("b", 0.2, 0.3), Word("a", 0.0, 0.1)]).save(tmp_path / "x.mp4")
-    comment = media.read_mp4(tmp_path / "x.mp4").metadata["comment"]
+    comment = read_mp4(tmp_path / "x.mp4").metadata["comment"]
     for subtitles in ([(0.0, 0.1, "a")], [(0.0, 0.1, "a"), (0.2, 0.3, "c")]):
-        media.write_mp4(tmp_path / "y.mp4", video=STILL, fps=25, subtitles=subtitles, metadata={"comment": comment})
+        write_mp4(tmp_path / "y.mp4", video=STILL, fps=25, subtitles=subtitles, metadata={"comment": comment})
         assert [word.text for word in Clip.load(tmp_path / "y.mp4").words] == [text for *_, text in subtitles]
 
 

@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 
 from mmlearn import files
+from tests.places import ROOT
 
-PROJECT = Path(__file__).parents[1]
 MOUNT, UMOUNT = shutil.which("mount"), shutil.which("umount")  # before a test changes PATH
 needs_kill = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kills processes")
 
 
 def child(program: str, *arguments: object, **more: object) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", program, *map(str, arguments)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
 

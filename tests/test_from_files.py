@@ -4,7 +4,6 @@ Every kind of label arrives, with holes where files have holes, or is refused by
 """
 
 import inspect
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -50,8 +49,9 @@ from mmlearn.pretraining import (
     random_masking,
 )
 from tests.datasets.conftest import write_toy_sources
+from tests.places import GRID
 
-TALKER = Path(os.environ.get("MMLEARN_GRID") or Path(__file__).parents[1].parent / "shared" / "data" / "grid") / "s1"
+TALKER = GRID / "s1"
 READ: dict[str, Any] = {"size": (16, 16), "num_frames": 4}
 # source → a class and how many there are, a quantity, a label without a tensor or one that is not there
 LABELS = {"folder": ("label", 2, "label", "sentence"), "table": ("word", 2, "score", "sentence"),

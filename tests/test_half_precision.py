@@ -45,32 +45,32 @@ def batch_of(**data: Tensor) -> Batch:
     return Batch(data | target[0], present | target[1], masks | target[2])
 
 
-n, f, p = mmlearn.nn, mmlearn.finetuning, mmlearn.pretraining
-VIDEO: Callable[[], nn.Module] = lambda: n.VideoTransformer((4, 16, 16), (2, 8, 8), SIZE)  # noqa: E731
-TEXT: Callable[[], nn.Module] = lambda: n.TextTransformer(9, 16, SIZE)  # noqa: E731
-AUDIO: Callable[[], nn.Module] = lambda: n.AudioTransformer(8, (4, 4), 16, SIZE)  # noqa: E731
+e, n, f, p = mmlearn.encoders, mmlearn.nn, mmlearn.finetuning, mmlearn.pretraining
+VIDEO: Callable[[], nn.Module] = lambda: e.VideoTransformer((4, 16, 16), (2, 8, 8), SIZE)  # noqa: E731
+TEXT: Callable[[], nn.Module] = lambda: e.TextTransformer(9, 16, SIZE)  # noqa: E731
+AUDIO: Callable[[], nn.Module] = lambda: e.AudioTransformer(8, (4, 4), 16, SIZE)  # noqa: E731
 # name → what builds it, and its inputs; floats come as they come out of files: in float32.
 MODULES: dict[str, tuple[Callable[[], nn.Module], tuple]] = {
     "Attention": (lambda: n.Attention(16, 2), (STEPS,)),
     "AttentionPool": (lambda: n.AttentionPool(16), (STEPS, MASK[:, :6])),
-    "AudioEncoder": (lambda: n.AudioEncoder(8, 16, 8), (MEL, MASK)),
+    "AudioEncoder": (lambda: e.AudioEncoder(8, 16, 8), (MEL, MASK)),
     "AudioTransformer": (AUDIO, (MEL, MASK)),
     "Block": (lambda: n.Block(16, 2), (STEPS,)),
     "DropPath": (lambda: n.DropPath(0.5), (STEPS,)),
-    "ImageTransformer": (lambda: n.ImageTransformer((16, 16), (8, 8), SIZE), (CLIP[:, :, 0],)),
+    "ImageTransformer": (lambda: e.ImageTransformer((16, 16), (8, 8), SIZE), (CLIP[:, :, 0],)),
     "PositionwisePool": (lambda: n.PositionwisePool(16, 6), (STEPS, MASK[:, :6])),
     "PatchEmbedding": (lambda: n.PatchEmbedding((16, 16), (8, 8), 16), (rand(4, 3, 16, 16),)),
     "RecurrentEncoder": (lambda: n.RecurrentEncoder(num_features=8, dim=16), (MEL, MASK)),
     "RecurrentEncoder of tokens": (lambda: n.RecurrentEncoder(9, dim=16, cell="lstm"), (IDS, MASK)),
-    "TextEncoder": (lambda: n.TextEncoder(9, 16), (IDS, MASK)),
+    "TextEncoder": (lambda: e.TextEncoder(9, 16), (IDS, MASK)),
     "TextTransformer": (TEXT, (IDS, MASK)),
-    "TextTransformer, turned": (lambda: n.TextTransformer(9, 16, SIZE, "rope"), (IDS, MASK)),
+    "TextTransformer, turned": (lambda: e.TextTransformer(9, 16, SIZE, "rope"), (IDS, MASK)),
     "TokenEmbedding": (lambda: TokenEmbedding(9, 16, 16), (IDS,)),
-    "Transformer": (lambda: n.Transformer(**SIZE, rope=True), (STEPS,)),
-    "VideoEncoder": (lambda: n.VideoEncoder((16, 16), 2, 16, 4), (CLIP,)),
+    "Transformer": (lambda: e.Transformer(**SIZE, rope=True), (STEPS,)),
+    "VideoEncoder": (lambda: e.VideoEncoder((16, 16), 2, 16, 4), (CLIP,)),
     "VideoTransformer": (VIDEO, (CLIP, MASK[:, :4] | (torch.arange(4) < 1))),
     "EncoderDecoder": (
-        lambda: f.EncoderDecoder({"video": VIDEO(), "audio": n.AudioEncoder(8, 16, 8)}, {"video": 16, "audio": 16}, 9,
+        lambda: f.EncoderDecoder({"video": VIDEO(), "audio": e.AudioEncoder(8, 16, 8)}, {"video": 16, "audio": 16}, 9,
                                  16), (batch_of(video=CLIP, audio=MEL),)),
     "LipEncoder": (lambda: f.LipEncoder((8, 8), 16, 4), (GRAY, MASK[:, :4])),
     "VoiceEncoder": (lambda: f.VoiceEncoder(8, 16), (MEL, MASK)),
@@ -116,7 +116,7 @@ WEIGHTED = {
 
 
 def exported() -> set[str]:
-    return {name for home in (n, f, p) for name in home.__all__
+    return {name for home in (e, n, f, p) for name in home.__all__
             if inspect.isclass(getattr(home, name)) and issubclass(getattr(home, name), nn.Module)
             and not issubclass(getattr(home, name), Metric)}  # fmt: skip
 
@@ -177,8 +177,8 @@ def test_a_module_in_half_precision(name: str, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("fusion", methods.ALL)
 def test_a_model_with_every_fusion(fusion: str, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    encoders = {"video": n.VideoEncoder((16, 16), 2, 3, 4, dropout=0.0), "audio": n.AudioEncoder(8, 2, 4, dropout=0.0),
-                "text": n.TextEncoder(9, 4, dropout=0.0)}  # fmt: skip
+    encoders = {"video": e.VideoEncoder((16, 16), 2, 3, 4, dropout=0.0), "audio": e.AudioEncoder(8, 2, 4, dropout=0.0),
+                "text": e.TextEncoder(9, 4, dropout=0.0)}  # fmt: skip
     model = MultimodalModel(encoders, methods.build(fusion), nn.Linear(6, 3))
     batch = batch_of(video=CLIP, audio=MEL, text=IDS)
     wide = predict(model, batch)

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-PROJECT = Path(__file__).parents[1]
+from tests.places import ROOT
+
 WATCH = """
 import sys
 home = sys.argv[1]
@@ -42,7 +43,7 @@ def test_no_socket_is_opened_and_nothing_is_written_outside_of_home(tmp_path: Pa
 
     (tmp_path / "films").mkdir()
     write_mp4(tmp_path / "films/a.mp4", audio=np.zeros(16_000, np.float32), sample_rate=16_000)
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "MMLEARN_HOME": str(tmp_path / "home")}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MMLEARN_HOME": str(tmp_path / "home")}
     command = [sys.executable, "-B", "-c", WATCH + USES[use], str(tmp_path / "home"), str(tmp_path / "films")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from mmlearn import workers
+from tests.places import ROOT
 
-PROJECT = Path(__file__).parents[1]
 needs_kill = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kills processes")
 
 
@@ -93,7 +93,7 @@ def start(tmp_path: Path, work: str, items: str, then: str) -> subprocess.Popen[
     """Run a script without `if __name__ == "__main__"`, as readers write them."""
     script = tmp_path / "script.py"
     script.write_text(SCRIPT.format(work=work, items=items, then=then))
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(script), str(tmp_path / "log")]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

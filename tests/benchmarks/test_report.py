@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import report
-
-REAL = Path(__file__).parents[2]
+from tests.places import ROOT
 
 
 @pytest.fixture
@@ -116,7 +115,7 @@ def test_a_stopped_run_goes_on_only_with_the_same_settings_and_code(checkout):
 
 
 def test_every_script_that_saves_begins():
-    for path in sorted((REAL / "benchmarks").glob("*.py")):
+    for path in sorted((ROOT / "benchmarks").glob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         calls = {node.func.id: node for node in ast.walk(tree) if isinstance(node, ast.Call)
                  and isinstance(node.func, ast.Name)}  # fmt: skip

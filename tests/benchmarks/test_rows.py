@@ -7,16 +7,14 @@ side.
 """
 
 import json
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-ROOT = Path(__file__).parents[2]
+from tests.places import GRID, ROOT
+
 RESULTS = ROOT / "benchmarks" / "results"
-GRID = Path(os.environ.get("MMLEARN_GRID", ROOT.parent / "shared" / "data" / "grid"))
 NOT_COMMITTED = {  # files with a stamp that says "-dirty": made anew one by one, so this list only shrinks
     "augmentation", "contrastive", "fusion", "fusion_grid", "fusion_speed", "grid", "grid_timing",
     "log_mel", "offset", "pretraining", "reading", "segmentation", "seq2seq", "speech_grid",

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.places import ROOT
+
 NOTEBOOKS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "book" / "en").rglob("*.ipynb")
                    if ".ipynb_checkpoints" not in path.parts)  # fmt: skip
 MIXED = """\

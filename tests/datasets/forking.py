@@ -10,6 +10,7 @@ import pytest
 from tqdm.auto import tqdm
 
 from mmlearn import workers
+from tests.places import ROOT
 
 
 def forked(work: Callable[[], object]) -> int:
@@ -36,5 +37,5 @@ def changed_workers(folder: Path, patch: pytest.MonkeyPatch, code: str) -> None:
     """Let worker processes that start from now on run some code first: it may replace functions there."""
     workers.stop()
     (folder / "sitecustomize.py").write_text(code, encoding="utf-8")
-    patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(Path(__file__).parents[2])]))
+    patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(ROOT)]))
     patch.setattr(workers, "_idle", [])

@@ -49,9 +49,9 @@ class Machine:
     def child(self, before: str = "") -> subprocess.Popen[bytes]:
         """Fetch in another process, after the statements of `before`."""
         program = (
-            "import os, signal, sys\nfrom mmlearn.datasets import film\n"
-            f"film.FILM_SHA256 = {hashlib.sha256(MOVIE).hexdigest()!r}\nsys.executable = {str(self.python)!r}\n"
-            f"{before}\nfilm.fetch_film({str(self.home)!r})"
+            "import os, signal, sys\nfrom mmlearn.datasets import big_buck_bunny\n"
+            f"big_buck_bunny.FILM_SHA256 = {hashlib.sha256(MOVIE).hexdigest()!r}\n"
+            f"sys.executable = {str(self.python)!r}\n{before}\nbig_buck_bunny.fetch_film({str(self.home)!r})"
         )
         return subprocess.Popen([PYTHON, "-c", program], stderr=subprocess.PIPE)
 

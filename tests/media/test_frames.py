@@ -12,10 +12,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.test_display import exact
 
-from mmlearn.media import frames, read_mp4, write_mp4
+from mmlearn.media import frames as decoding
+from mmlearn.media import read_mp4, write_mp4
 from mmlearn.preprocessing.video.sampling import frame_times, read_frames, read_video
+from tests.media.test_display import exact
 
 FRAMES = 40
 IRREGULAR = np.cumsum(np.random.default_rng(1).integers(5, 200, FRAMES)).tolist()  # ms
@@ -176,11 +177,11 @@ def test_equals_a_full_decode(folder: Path, name: str, threads: int, monkeypatch
     path = made(folder, name)
     frames, times = full_decode(path)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    monkeypatch.setattr(frames, "_SMALL", 0)
+    monkeypatch.setattr(decoding, "_SMALL", 0)
     assert np.allclose(frame_times(path), times, atol=1e-9)
     for asked in questions(times):
         got, shown = read_frames(path, asked)
-        index = np.clip(np.searchsorted(times, asked + frames.EPSILON, side="right") - 1, 0, None)
+        index = np.clip(np.searchsorted(times, asked + decoding.EPSILON, side="right") - 1, 0, None)
         assert np.allclose(shown, times[index], atol=1e-9)
         height, width = frames[index[np.argsort(asked, kind="stable")[0]]].to_ndarray(format="rgb24").shape[:2]
         for picture, k in zip(got, index, strict=True):  # of one size all, that of the first in time
@@ -222,14 +223,14 @@ def test_file_objects_and_sizes(folder: Path, name: str) -> None:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The timestamps of all frames that passes decode, in ticks."""
     stamps: list[int] = []
-    original = frames._Pass._decoded
+    original = decoding._Pass._decoded
 
     def watched(self: Any) -> Any:
         for stamp, frame in original(self):
             stamps.append(stamp)
             yield stamp, frame
 
-    monkeypatch.setattr(frames._Pass, "_decoded", watched)
+    monkeypatch.setattr(decoding._Pass, "_decoded", watched)
     return stamps
 
 
@@ -266,7 +267,7 @@ def test_cover_by_one_forward_pass_where_seeking_fails(folder: Path, monkeypatch
         raise av.error.PermissionError(1, "Operation not permitted", "seek")
 
     for replacement in (fails, lambda *_: None):
-        monkeypatch.setattr(frames, "_keyframe", replacement)
+        monkeypatch.setattr(decoding, "_keyframe", replacement)
         got = read_frames(path, asked)
         assert np.array_equal(got[0], want[0]) and np.array_equal(got[1], want[1])
 

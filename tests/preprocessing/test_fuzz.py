@@ -30,6 +30,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.memory import peak_memory
+from tests.places import ROOT
 from tests.preprocessing.full_decode import Patched, compare_all, compare_picture, compare_shown, compare_sound
 from tests.preprocessing.splices import splices
 
@@ -434,7 +435,7 @@ class Worker:
         if self._process is None:
             with open(self.log, "w") as log:
                 environment = os.environ | {"MMLEARN_HOME": str(self.folder / "home"), "TQDM_DISABLE": "1",
-                                            "PYTHONPATH": str(Path(__file__).parents[2])}  # fmt: skip
+                                            "PYTHONPATH": str(ROOT)}  # fmt: skip
                 command = [sys.executable, "-W", "ignore", __file__]
                 self._process: Any = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                                       stderr=log, env=environment, text=True)  # fmt: skip

@@ -48,7 +48,7 @@ class QuickGELU(nn.Module):
 
 
 class Pixels(nn.Module):
-    """Check the sides of pictures or clips, and give bytes the mean and standard deviation that a checkpoint was trained with.
+    """Check the sides of pictures or clips; standardize bytes as the checkpoint was trained.
 
     Args:
         shape: Sides (H, W) of a picture, or (T, H, W) of a clip, whose T may be smaller.

@@ -104,7 +104,7 @@ CLIP_TEXT: Names = {
 BERT_TEXT: Names = {
     "embed.embed": "embeddings.word_embeddings",
     "embed.places.learned": "embeddings.position_embeddings.weight",
-    "kinds": "embeddings.token_type_embeddings",
+    "token_types": "embeddings.token_type_embeddings",
     "norm": "embeddings.LayerNorm",
     **_under("transformer.blocks.*.", "encoder.layer.*.", BERT_BLOCK),
 }

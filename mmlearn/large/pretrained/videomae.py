@@ -51,7 +51,7 @@ class VideoMAEEncoder(nn.Module):
         """Encode video to one step a tubelet, (B, N, dim), in the order of time, and their mask (B, N).
 
         Args:
-            video: (B, 3, T, H, W): bytes, or floats of which ImageNet's mean is taken and its standard deviation divided out. T
+            video: (B, 3, T, H, W): bytes, or floats standardized by ImageNet's mean and standard deviation. T
                 may be smaller than `num_frames`.
             mask: bool (B, T), True where a frame is real. A tubelet is real if one of its frames is.
 

@@ -4,6 +4,9 @@ Chapter: preprocessing/audio.
 """
 
 import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
@@ -297,7 +300,8 @@ def time_stretch(audio: np.ndarray, rate: float) -> np.ndarray:
     if not 0.1 <= rate <= 10:
         raise ValueError(f"rate is {rate}; expected 0.1 to 10")
     samples = audio.astype(np.promote_types(audio.dtype, np.float32), copy=False)
-    stretched = librosa.effects.time_stretch(pad_or_cut(samples, max(len(audio), 2048)), rate=rate)  # 2048: one window
+    with _without_its_own_warning():
+        stretched = librosa.effects.time_stretch(pad_or_cut(samples, max(len(audio), 2048)), rate=rate)  # one window
     return pad_or_cut(stretched, max(1, round(len(audio) / rate))).astype(audio.dtype)
 
 
@@ -317,8 +321,17 @@ def pitch_shift(audio: np.ndarray, sample_rate: int, semitones: float) -> np.nda
     if not is_number(sample_rate) or sample_rate < 1:
         raise ValueError(f"sample_rate is {sample_rate}; expected samples a second, at least 1")
     long = pad_or_cut(audio.astype(np.promote_types(audio.dtype, np.float32), copy=False), max(len(audio), 2048))
-    shifted = librosa.effects.pitch_shift(long, sr=sample_rate, n_steps=semitones)
+    with _without_its_own_warning():
+        shifted = librosa.effects.pitch_shift(long, sr=sample_rate, n_steps=semitones)
     return pad_or_cut(shifted, len(audio)).astype(audio.dtype)
+
+
+@contextmanager
+def _without_its_own_warning() -> Iterator[None]:
+    """Silence the warning of librosa 1.0 that its own functions pass its `phase_vocoder` a deprecated argument."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The `hop_length` parameter is deprecated", FutureWarning)
+        yield
 
 
 def _power(audio: np.ndarray) -> float:

@@ -14,9 +14,10 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 from mmlearn.preprocessing.text.segmentation import check_text
 
@@ -134,6 +135,8 @@ class Vocabulary:
             if "<start>" not in self.special or "<end>" not in self.special:
                 raise ValueError(f"the special tokens are {list(self.special)}; add_ends needs <start> and <end>")
             ids = [self.special["<start>"], *ids, self.special["<end>"]]
+        import torch  # here: segmentation, which is in this package, also runs in processes that need no torch
+
         return torch.tensor(ids)
 
     def decode(self, ids: Iterable[int]) -> str:

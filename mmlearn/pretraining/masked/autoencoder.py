@@ -62,9 +62,9 @@ class MaskedAutoencoder(nn.Module):
         masking: What to hide; by default `tube_masking` of 90 % for frames, `random_masking` of 75 % for the others.
         decoder: Arguments for its `Transformer`: dim, depth, num_heads, …, or a name in `mmlearn.encoders.SIZES`.
         targets: "patch": each masked patch at mean 0 and standard deviation 1, as He et al.; "channel": each of its
-            channels, as Tong et al. The visible patches are then brought to mean 0 and standard deviation 1, too, as the
-            encoder will do it later. Or (mean, std): fixed units for both, in which a prediction can be shown without a
-            look at its target. Bytes count as numbers from 0 to 1.
+            channels, as Tong et al. The visible patches are then standardized, too, as the encoder will do it later. Or
+            (mean, std): fixed units for both, in which a prediction can be shown without a look at its
+            target. Bytes count as numbers from 0 to 1.
 
     Chapter: pretraining/masked.
     """

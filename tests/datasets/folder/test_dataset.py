@@ -28,9 +28,7 @@ from mmlearn.datasets.reading import DecodeOptions, read_clip
 from mmlearn.media import read_mp4, write_mp4
 from tests.datasets.forking import changed_workers, forked
 from tests.ordinary_user import as_ordinary_user
-
-ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
-PROJECT = Path(__file__).parents[2]
+from tests.places import ROOT
 
 
 def write(path: Path, seed: int = 0, frames: int = 20, sound: bool = True, size: tuple[int, int] = (32, 40)) -> Path:
@@ -299,7 +297,7 @@ def test_odd_things_in_folders(originals: Path, tmp_path: Path, own_home: Path) 
     films = VideoFolder(root, workers=2)
     assert films.names == ["b\tdog\n/d.mp4", "b\tdog\n/deep/c.mov", "b\tdog\n/e.m4a", "caf\\udce9/\\udcff.mp4",
                            "free.mp4", "good.mp4"]  # fmt: skip
-    assert films.skipped["b\tdog\n/dataset.mp4"] == "a folder; expected a file"
+    assert films.skipped["b\tdog\n/folder.mp4"] == "a folder; expected a file"
     for link in ("loop", "a-link"):
         assert films.skipped[link].startswith("a link back to ") and "listed already" in films.skipped[link]
     assert films.skipped["turn.mp4"] == "too many levels of symbolic links"
@@ -331,7 +329,7 @@ def test_what_must_not_be_read_is_left_out(originals: Path) -> None:
             "print(films.names, films.skipped['a.mp4'], films.skipped['closed'], sep='|')"
         )
         environment = {**os.environ, "MMLEARN_HOME": str(top / "home"), "PYTHONIOENCODING": "utf-8"}
-        done = subprocess.run([*command, sys.executable, "-c", program, str(root)], env=environment, cwd=PROJECT,
+        done = subprocess.run([*command, sys.executable, "-c", program, str(root)], env=environment, cwd=ROOT,
                               capture_output=True, text=True)  # fmt: skip
         (root / "closed").chmod(0o700)
         assert done.stdout.strip() == "['b 猫.MP4']|permission denied|cannot list this folder (Permission denied)", done

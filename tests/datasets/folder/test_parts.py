@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mmlearn.datasets import VideoFolder, read_clip, read_shards, reading, write_shards
-from mmlearn.datasets.folder import cache
+from mmlearn.datasets.folder import cache as clip_cache
 from mmlearn.datasets.folder.records import Record
 from mmlearn.datasets.folder.splitting import SHARES, choose, drawn, is_in, lacking
 from mmlearn.media import write_mp4
@@ -56,7 +56,7 @@ def test_each_row_is_its_part(films: Path, cache: bool, workers: int) -> None:
     assert parts.classes == {"action": ["all", "jump", "run"]} and parts[1].labels == {"action": 2}
     assert parts.report().splitlines()[0].endswith("4 clips, 0.00 hours") and parts.duplicates == {}
     if cache:
-        assert len({cache.key_of(parts.entries[0].sha256, reading.DecodeOptions(4, (16, 16), start=s, end=e))
+        assert len({clip_cache.key_of(parts.entries[0].sha256, reading.DecodeOptions(4, (16, 16), start=s, end=e))
                     for s, e in [(0, 2), (7, 9), (0, None)]}) == 3  # fmt: skip
 
 
@@ -196,5 +196,5 @@ def test_channel_is_checked_and_part_of_the_key() -> None:
     for channel in (True, -1, "left", 1.5):
         with pytest.raises(ValueError, match="channel is"):
             reading.DecodeOptions(channel=channel)  # type: ignore[arg-type]
-    keys = {cache.key_of("ab", reading.DecodeOptions(channel=channel)) for channel in ("mean", "loudest", 0, 1)}
+    keys = {clip_cache.key_of("ab", reading.DecodeOptions(channel=channel)) for channel in ("mean", "loudest", 0, 1)}
     assert len(keys) == 4

@@ -1,22 +1,21 @@
 """mmlearn.datasets.grid: on a small corpus made here, and on talker 1 where he is present."""
 
 import hashlib
-import os
 import shutil
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.test_media import noise, write_mpg
 
 from mmlearn.datasets.grid.corpus import FRAMES, MOUTH_S1, split_of
 from mmlearn.datasets.grid.dataset import Grid
 from mmlearn.media import write_mp4
+from tests.media.test_mp4 import noise, write_mpg
+from tests.places import GRID
 
 NAMES = ["bbaf2n", "lgbmzs", "pric4p", "srwi9a", "bwwa7s"]
 WHOLE = (0.0, 0.0, 1.0, 1.0)
-TALKER = Path(os.environ.get("MMLEARN_GRID") or Path(__file__).parents[2].parent / "shared" / "data" / "grid")
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +89,7 @@ def test_cached_equals_uncached_and_is_not_decoded_again(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr("mmlearn.datasets.grid.corpus.decode", never)
+    monkeypatch.setattr("mmlearn.datasets.grid.dataset.decode", never)
     again = Grid(corpus, speakers=("s1", "s2"), crop=MOUTH_S1)
     assert plain.names == cached.names == again.names and len(again) == 7
     for a, b, c in zip(plain, cached, again, strict=True):
@@ -172,7 +171,7 @@ def test_interrupted_decoding_leaves_nothing(corpus: Path, own_home: Path, monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("mmlearn.datasets.grid.corpus.decode", interrupted)
+        patch.setattr("mmlearn.datasets.grid.dataset.decode", interrupted)
         Grid(corpus)
     assert not [p for p in (own_home / "grid").iterdir() if p.suffix != ".lock"]
     assert len(Grid(corpus)) == 2
@@ -208,11 +207,11 @@ def test_missing_root(tmp_path: Path) -> None:
         Grid(tmp_path / "nowhere")
 
 
-@pytest.mark.skipif(not (TALKER / "s1").is_dir(), reason=f"talker 1 of GRID is not in {TALKER}; set MMLEARN_GRID")
+@pytest.mark.skipif(not (GRID / "s1").is_dir(), reason=f"talker 1 of GRID is not in {GRID}; set MMLEARN_GRID")
 def test_talker_1(tmp_path: Path) -> None:
     root = tmp_path / "few"
     (root / "s1").mkdir(parents=True)
-    files = sorted((TALKER / "s1").glob("*.mp4"))
+    files = sorted((GRID / "s1").glob("*.mp4"))
     assert len(files) == 1_000
     test = sorted(name for name, part in split_of(files, 0).items() if part == "test")
     assert len(test) == 200

@@ -23,6 +23,7 @@ from mmlearn.datasets.hanzi.dataset import HanziClips
 from mmlearn.datasets.hanzi.download import HanziSources, fetch_hanzi
 from mmlearn.datasets.hanzi.generator import Kitchen
 from mmlearn.datasets.hanzi.pinyin import zhuyin_of
+from tests.places import ROOT
 from tests.test_files import child, small_disk
 from tests.test_workers import alive
 
@@ -129,7 +130,7 @@ def test_indices(make) -> None:
 HERE = """
 from pathlib import Path
 from mmlearn.datasets.hanzi.download import HanziSources
-from test_hanzi import digest
+from test_dataset import digest
 from mmlearn.datasets.hanzi.dataset import HanziClips
 if __name__ == "__main__":
     sources = HanziSources(Path({strokes!r}), Path({voices!r}))
@@ -142,7 +143,7 @@ if __name__ == "__main__":
 def test_the_same_bytes_in_another_process_with_other_workers(make, toy_sources: HanziSources, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(HERE.format(strokes=str(toy_sources.strokes), voices=str(toy_sources.voices)))
-    path = os.pathsep.join([str(Path(__file__).parent), str(Path(dataset.__file__).parents[2])])
+    path = os.pathsep.join([str(Path(__file__).parent), str(ROOT)])
     run = subprocess.run(
         [sys.executable, script], env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False
     )

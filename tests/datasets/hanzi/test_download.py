@@ -22,6 +22,7 @@ from mmlearn.datasets.hanzi.download import HanziSources, fetch_hanzi, find_hanz
 from mmlearn.datasets.hanzi.pinyin import zhuyin_of
 from mmlearn.downloads import ChecksumError, FetchError
 from tests.ordinary_user import as_ordinary_user
+from tests.places import ROOT
 from tests.test_files import small_disk
 
 DPKG = shutil.which("dpkg-deb")
@@ -78,10 +79,10 @@ class Machine:
 
     def child(self, before: str = "") -> subprocess.Popen[bytes]:
         """Fetch in another process, after the statements of `before`."""
-        sums = "".join(f"fetch.{name} = {value!r}\n" for name, value in self.sums.items())
-        start = f"import os, signal\nfrom mmlearn.datasets import fetch\n{sums}{before}"
+        sums = "".join(f"download.{name} = {value!r}\n" for name, value in self.sums.items())
+        start = f"import os, signal\nfrom mmlearn.datasets.hanzi import download\n{sums}{before}"
         start += "\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background job ignores it
-        program = f"{start}\nfetch.fetch_hanzi({str(self.home)!r})"
+        program = f"{start}\ndownload.fetch_hanzi({str(self.home)!r})"
         environment = {**os.environ, "PATH": str(self.bin)}
         return subprocess.Popen([sys.executable, "-c", program], env=environment, stderr=subprocess.PIPE)
 
@@ -456,12 +457,10 @@ def test_real_fetch_by_an_ordinary_user_without_package_lists() -> None:
         home = Path(folder)
         home.chmod(0o755)
         (home / "apt.conf").write_text(f'Dir::State::lists "{folder}/no-lists";\n')
-        program = f"from mmlearn.datasets.fetch import fetch_hanzi; fetch_hanzi({folder!r})"
+        program = f"from mmlearn.datasets.hanzi.download import fetch_hanzi; fetch_hanzi({folder!r})"
         command = [*as_ordinary_user(home), sys.executable, "-c", program]
         environment = {**os.environ, "APT_CONFIG": str(home / "apt.conf"), "HOME": folder}
-        done = subprocess.run(
-            command, env=environment, cwd=Path(download.__file__).parents[2], capture_output=True, text=True
-        )
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         sources = find_hanzi(home)
         assert sources and sources.voices

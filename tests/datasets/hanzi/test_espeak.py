@@ -31,7 +31,7 @@ def test_same_character_same_samples_whatever_was_said_before() -> None:
 
 def test_same_samples_in_another_process() -> None:
     program = (
-        "from hashlib import sha256; from mmlearn.datasets.espeak import speak_syllable; "
+        "from hashlib import sha256; from mmlearn.datasets.hanzi.espeak import speak_syllable; "
         "speak_syllable('山'); print(sha256(speak_syllable('水')[0].tobytes()).hexdigest())"
     )
     there = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()

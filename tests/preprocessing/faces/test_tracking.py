@@ -4,7 +4,6 @@ What needs the networks' weights (2 MB from PyPI) is marked: network. The real f
 1 of GRID is looked at where he is present.
 """
 
-import os
 import warnings
 from pathlib import Path
 
@@ -19,8 +18,8 @@ from mmlearn.datasets import Grid
 from mmlearn.downloads import ChecksumError
 from mmlearn.preprocessing.faces import Face, FaceTrack, cascade, crop_face, crop_mouth, find_faces, mtcnn, track_face
 from mmlearn.preprocessing.image import read_image, resize
+from tests.places import GRID
 
-TALKER = Path(os.environ.get("MMLEARN_GRID") or Path(__file__).parents[2].parent / "shared" / "data" / "grid")
 needs_weights = pytest.mark.network
 # facenet-pytorch 2.6.0's own answer for this picture (keep_all, min_face_size 20), its corner moved by one pixel.
 HOPPER_BOX = [173.4022, 118.5554, 355.6483, 340.4570]
@@ -310,14 +309,14 @@ def test_many_and_large_frames_are_looked_at_part_by_part(monkeypatch: pytest.Mo
 
 
 @needs_weights
-@pytest.mark.skipif(not (TALKER / "s1").is_dir(), reason=f"talker 1 of GRID is not in {TALKER}; set MMLEARN_GRID")
+@pytest.mark.skipif(not (GRID / "s1").is_dir(), reason=f"talker 1 of GRID is not in {GRID}; set MMLEARN_GRID")
 def test_a_mouth_of_another_talker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mtcnn.fetch_faces(progress=False)
     home = mtcnn.fetch_faces().parent
     monkeypatch.setenv("MMLEARN_HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "faces").symlink_to(home / "faces")
-    path = sorted((TALKER / "s1").glob("*.mp4"))[400]
+    path = sorted((GRID / "s1").glob("*.mp4"))[400]
     for talker in ("s1", "s2"):
         (tmp_path / talker).mkdir()
         for source in (path, path.with_suffix(".align")):
@@ -325,7 +324,7 @@ def test_a_mouth_of_another_talker(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fixed, found = Grid(tmp_path)[0].video, Grid(tmp_path, speakers=["s2"])[0].video
-        monkeypatch.setattr("mmlearn.datasets.grid.corpus.decode", None)
+        monkeypatch.setattr("mmlearn.datasets.grid.dataset.decode", None)
         assert np.array_equal(Grid(tmp_path, speakers=["s2"], crop="mouth")[0].video, found)  # kept
     assert fixed is not None and found is not None and found.shape == fixed.shape == (75, 48, 64, 3)
     shifts = []

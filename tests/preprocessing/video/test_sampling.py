@@ -12,8 +12,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.preprocessing.test_decoding import IRREGULAR, encode, pictures
-from tests.test_display import TURNS, write_turned
 
 from mmlearn.media import read_mp4, write_mp4
 from mmlearn.preprocessing.video.sampling import (
@@ -27,6 +25,8 @@ from mmlearn.preprocessing.video.sampling import (
     to_tensor,
     uniform_times,
 )
+from tests.media.test_display import TURNS, write_turned
+from tests.media.test_frames import IRREGULAR, encode, pictures
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy, normalize
 from torch.profiler import ProfilerActivity, profile
 
 from mmlearn.pretraining.contrastive.losses import ContrastiveLoss, SigmoidLoss, info_nce, siglip_loss
+from tests.places import ROOT
 
 
 def unit(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -354,7 +355,7 @@ def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     settings = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-    root = str(Path(__file__).parents[2])
+    root = str(ROOT)
     processes = [
         subprocess.Popen(
             [sys.executable, str(worker), str(tmp_path)],
