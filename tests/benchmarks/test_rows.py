@@ -16,8 +16,8 @@ from tests.places import GRID, ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"
 NOT_COMMITTED = {  # files with a stamp that says "-dirty": made anew one by one, so this list only shrinks
-    "augmentation", "contrastive", "fusion", "fusion_grid", "fusion_speed", "grid", "grid_timing",
-    "log_mel", "offset", "pretraining", "reading", "segmentation", "seq2seq", "speech_grid",
+    "augmentation", "fusion", "fusion_grid", "fusion_speed", "grid", "grid_timing", "log_mel", "pretraining",
+    "reading", "segmentation", "speech_grid",
 }  # fmt: skip
 NO_ROW = {  # files without a row that can be made again within minutes
     "reading": "timings only; the script itself compares every frame with a full decode",
