@@ -26,7 +26,8 @@ from benchmarks.report import begin, save, spread
 from mmlearn import media
 from mmlearn.datasets import fetch_film
 from mmlearn.datasets.grid.corpus import MOUTH_S1, find_clips
-from mmlearn.preprocessing.faces import Face, find_faces, load_networks, track_face
+from mmlearn.preprocessing.faces import Face, find_faces, track_face
+from mmlearn.preprocessing.faces.mtcnn import load_networks
 from mmlearn.preprocessing.video import read_video
 
 CLIPS, EVERY, TURNS = 20, 50, 3  # clips, every 50th by name; turns for speed
