@@ -8,89 +8,25 @@ import warnings
 from pathlib import Path
 
 import cv2
-import matplotlib.cbook
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import adaptive_avg_pool2d
 
 from mmlearn.datasets import Grid
-from mmlearn.downloads import ChecksumError
 from mmlearn.preprocessing.faces import Face, FaceTrack, cascade, crop_face, crop_mouth, find_faces, mtcnn, track_face
-from mmlearn.preprocessing.image import read_image, resize
+from mmlearn.preprocessing.image import resize
 from tests.places import GRID
-
-needs_weights = pytest.mark.network
-# facenet-pytorch 2.6.0's own answer for this picture (keep_all, min_face_size 20), its corner moved by one pixel.
-HOPPER_BOX = [173.4022, 118.5554, 355.6483, 340.4570]
-HOPPER_LANDMARKS = [[221.6661, 192.2059], [309.8289, 186.1304], [269.3569, 239.1736], [232.6520, 279.6487],
-                    [306.6385, 275.9275]]  # fmt: skip
-SHAPE = np.array([[-20, -20], [20, -20], [0, 0], [-16, 20], [16, 20]], np.float32)  # eyes, nose, corners of the mouth
-
-
-def face(x: float, y: float, scale: float = 1.0, degrees: float = 0.0) -> Face:
-    """A face around (x, y), whose eyes are 40 pixels apart and 40 above the mouth."""
-    turn = np.deg2rad(degrees)
-    matrix = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    box = np.array([x - 40 * scale, y - 50 * scale, x + 40 * scale, y + 50 * scale], np.float32)
-    return Face(box, 0.99, (SHAPE @ matrix.T + [x, y]).astype(np.float32))
-
-
-def hopper() -> np.ndarray:
-    """A portrait, uint8 (600, 512, 3)."""
-    return read_image(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
+from tests.preprocessing.faces.conftest import HOPPER_LANDMARKS, SHAPE, blank, face, hopper, needs_weights
 
 
 def small_hopper() -> np.ndarray:
     return resize(hopper(), (150, 128))
 
 
-def blank(frames: int = 1, height: int = 200, width: int = 300) -> np.ndarray:
-    return np.zeros((frames, height, width, 3), np.uint8)
-
-
 # The cascade's parts
 
 
-def test_patches_are_the_mean_of_what_they_touch_and_black_outside() -> None:
-    frames = torch.randint(0, 256, (2, 37, 45, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    boxes = torch.tensor([[0, 0, 45, 37], [3, 5, 20, 35], [-7, 30, 12, 49], [40, -5, 60, 3], [10, 10, 13, 12]])
-    which = torch.tensor([0, 1, 1, 0, 1])
-    found = cascade._patches(cascade._integral(frames), which, boxes, (24, 12))
-    padded = torch.nn.functional.pad(frames.permute(0, 3, 1, 2).double(), (100, 100, 100, 100))
-    for patch, k, (left, top, right, bottom) in zip(found, which, boxes.tolist(), strict=True):
-        picture = padded[k, :, top + 100 : bottom + 100, left + 100 : right + 100]
-        assert torch.allclose(patch.double(), (adaptive_avg_pool2d(picture, (24, 12)) - 127.5) / 128, atol=1e-5)
-
-
-def test_sums_that_overflow_are_exact() -> None:
-    frames = torch.randint(0, 256, (1, 30, 40, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    sums, box = cascade._integral(frames), torch.tensor([[5, 3, 37, 29]])
-    far = sums + (2**31 - 50_000)  # as deep in a picture of 9 million white pixels
-    assert sums.dtype == far.dtype == torch.int32 and far.min() < 0 < far.max()
-    first, second = (cascade._patches(s, torch.tensor([0]), box, (6, 8)) for s in (sums, far))
-    assert torch.equal(first, second)
-
-
-def test_a_box_inside_a_better_one_is_left_out_in_its_own_frame_only() -> None:
-    boxes = np.array([[10, 10, 90, 90, 0.9], [20, 20, 50, 50, 0.8], [85, 85, 150, 150, 0.7]], np.float32)
-    assert cascade._separate(boxes, np.array([0, 0, 0])) == [0, 2]
-    assert cascade._separate(boxes, np.array([0, 1, 0])) == [0, 1, 2]
-
-
 # Tracks
-
-
-def test_a_track_follows_one_of_two_people_who_cross() -> None:
-    left_to_right, right_to_left = np.linspace(60, 540, 41), np.linspace(540, 60, 41)
-    faces = [[face(b, 110), face(a, 90, 1.2)] for a, b in zip(left_to_right, right_to_left, strict=True)]
-    for k in (19, 20, 21):
-        faces[k] = []  # behind one another
-    track = track_face(blank(41, 200, 600), faces=faces, smooth=0)
-    assert np.allclose(track.boxes[:, [0, 2]].mean(axis=1), left_to_right, atol=0.01)  # the larger one's, all the way
-    assert track.found.tolist() == [k not in (19, 20, 21) for k in range(41)]
-    swapped = track_face(blank(41, 200, 600), faces=[some[::-1] for some in faces], smooth=0)
-    assert np.array_equal(swapped.boxes, track.boxes)
 
 
 def test_gaps_are_interpolated_by_time_and_ends_stay() -> None:
@@ -110,13 +46,6 @@ def test_smoothing_takes_noise_and_single_errors_away_and_keeps_a_steady_motion(
     raw, smooth = (track_face(blank(300), faces=faces, smooth=s).landmarks[:, 2, 0] - path for s in (0.0, 0.1))
     assert raw[30] > 20 and abs(smooth[30]) < 2
     assert np.abs(smooth[8:-8]).mean() < 0.5 * np.abs(np.delete(raw, 30)).mean()
-
-
-def test_the_longest_and_largest_face_is_followed() -> None:
-    faces = [[face(60, 100, 0.5), *([face(220, 100, 0.8)] if 3 <= k < 6 else [])] for k in range(20)]
-    assert track_face(blank(20), faces=faces).found.all()
-    large = [[face(60, 100, 0.3), face(220, 100, 0.8)] for _ in range(20)]
-    assert track_face(blank(20), faces=large).landmarks[0, 2, 0] == pytest.approx(220)
 
 
 # Crops
@@ -208,33 +137,7 @@ def test_unusable_arguments_are_named() -> None:
             call()
 
 
-def test_other_weights_than_those_fetched_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MMLEARN_HOME", str(tmp_path))
-    (tmp_path / "faces").mkdir()
-    for name in ("pnet.pt", "rnet.pt", "onet.pt", "LICENSE.md"):
-        (tmp_path / "faces" / name).write_bytes(b"anything")
-    with pytest.raises(ChecksumError, match=r"pnet\.pt: not the weights that were fetched"):
-        find_faces(blank())
-
-
-def test_offline_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pip = tmp_path / "python"
-    pip.write_text("#!/bin/sh\necho 'ERROR: No matching distribution found' >&2\nexit 1\n")
-    pip.chmod(0o755)
-    monkeypatch.setattr("sys.executable", str(pip))
-    monkeypatch.setenv("MMLEARN_HOME", str(tmp_path / "home"))
-    with pytest.raises(RuntimeError, match=r"No matching.*facenet-pytorch==2\.6\.0 comes from .* online\?"):
-        find_faces(blank())
-
-
 # With the weights
-
-
-@needs_weights
-def test_a_real_face_is_where_the_peer_finds_it() -> None:
-    ((found,),) = find_faces(hopper(), min_size=20, device="cpu")
-    assert np.allclose(found.box, HOPPER_BOX, atol=0.02) and np.allclose(found.landmarks, HOPPER_LANDMARKS, atol=0.02)
-    assert found.score > 0.999
 
 
 @needs_weights
@@ -278,14 +181,6 @@ def test_one_of_two_real_people_is_followed() -> None:
     assert track.found.sum() == 11 and not track.found[7]
     step = np.diff(track.landmarks[:, 2, 0])
     assert np.abs(step - 4).max() < 1.5
-
-
-@needs_weights
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (11, 200), (19, 19), (200, 11)])
-def test_pictures_smaller_than_a_face_show_none(height: int, width: int) -> None:
-    assert find_faces(np.zeros((2, height, width, 3), np.uint8)) == [[], []]
-    with pytest.raises(ValueError, match="found no face"):
-        track_face(np.zeros((2, height, width, 3), np.uint8))
 
 
 @needs_weights

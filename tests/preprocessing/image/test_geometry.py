@@ -9,8 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
-from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
@@ -22,7 +20,6 @@ from mmlearn.preprocessing.image import (
     center_crop,
     color_jitter,
     crop,
-    denormalize,
     drop_alpha,
     five_crop,
     flip,
@@ -37,50 +34,19 @@ from mmlearn.preprocessing.image import (
     to_gray,
     to_uint8,
 )
-from mmlearn.preprocessing.image.cropping import random_boxes
-
-NOISE = np.random.default_rng(0).integers(0, 256, (3, 61, 83, 4), np.uint8)
-RGB = np.ascontiguousarray(NOISE[..., :3])
-INTERPOLATIONS = ["auto", "nearest", "bilinear", "bicubic", "area", "lanczos"]
-
-sides = st.integers(1, 40)
-sizes = st.tuples(sides, sides)
-shapes = st.one_of(
+from tests.preprocessing.image.pictures import (
+    NOISE,
+    RGB,
+    distance,
+    generator,
+    pictures,
     sizes,
-    st.tuples(sides, sides, st.sampled_from([1, 3, 4])),
-    st.tuples(st.integers(1, 3), sides, sides, st.sampled_from([1, 3, 4])),
-)
-pictures = shapes.flatmap(
-    lambda shape: st.one_of(
-        arrays(np.uint8, shape),
-        arrays(np.uint16, shape),
-        arrays(np.float32, shape, elements=st.floats(0, 1, width=32)),
-    )
+    to_numpy,
+    to_torch,
+    unit,
 )
 
-
-def generator(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
-
-
-def to_torch(frames: np.ndarray) -> Tensor:
-    """(…, H, W, C) → (…, C, H, W)."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, -3)
-
-
-def to_numpy(frames: Tensor) -> np.ndarray:
-    return frames.movedim(-3, -1).numpy()
-
-
-def distance(a: np.ndarray, b: Tensor) -> float:
-    """The largest difference, in the values' own range."""
-    assert str(b.dtype).endswith(str(a.dtype))
-    assert a.shape == to_numpy(b).shape
-    return float(np.abs(a.astype(np.float64) - to_numpy(b)).max())
-
-
-def unit(frames: np.ndarray) -> np.ndarray:
-    return (frames / 255).astype(np.float32)
+INTERPOLATIONS = ["auto", "nearest", "bilinear", "bicubic", "area", "lanczos"]
 
 
 # Each operation, on arrays and on tensors, with what its docstring promises: levels of uint8, difference of floats.
@@ -224,30 +190,6 @@ def test_random_operations_differ_between_draws() -> None:
     assert {int(random_crop(columns, 7, rng)[0, 0]) for _ in range(60)} == {0, 1, 2}
 
 
-@settings(max_examples=30, deadline=None)
-@given(
-    size=sizes,
-    low=st.floats(0.01, 1),
-    wide=st.floats(0.05, 20),
-    seed=st.integers(0, 99),
-)
-def test_random_boxes_lie_inside(size: tuple[int, int], low: float, wide: float, seed: int) -> None:
-    boxes = random_boxes(generator(seed).random((20, 10, 4)), size, (low, 1.0), (min(wide, 1), max(wide, 1)))
-    assert boxes.dtype == np.int64
-    assert (boxes >= (0, 0, 1, 1)).all() and (boxes[:, :2] + boxes[:, 2:] <= size).all()
-
-
-def test_random_boxes_have_the_area_and_shape_asked_for() -> None:
-    boxes = random_boxes(generator().random((4000, 10, 4)), (1000, 1000), (0.2, 0.6), (0.5, 2.0))
-    area, shape = boxes[:, 2] * boxes[:, 3] / 1e6, boxes[:, 3] / boxes[:, 2]
-    assert 0.199 < area.min() < 0.21 and 0.55 < area.max() < 0.601
-    assert 0.499 < shape.min() < 0.51 and 1.9 < shape.max() < 2.01
-    assert abs(np.median(np.log(shape))) < 0.05  # as often wide as high
-    assert abs((boxes[:, 0] / (1001 - boxes[:, 2])).mean() - 0.5) < 0.02  # anywhere
-    tall = random_boxes(np.full((1, 10, 4), 0.5), (100, 10), (0.9, 1.0), (1.0, 2.0))  # no try fits
-    assert tall.tolist() == [[45, 0, 10, 10]]
-
-
 @pytest.mark.parametrize("kind", ["auto", "bilinear", "area", "lanczos"])
 def test_a_resize_is_two_matrices(kind: Any) -> None:
     picture = unit(RGB[0, :, :, 0])
@@ -287,61 +229,6 @@ def test_rotation_turns_counter_clockwise() -> None:
     white = np.full((20, 30), 255, np.uint8)
     corner = rotate(white, 45, fill=100)[0, 0]
     assert corner == 100
-
-
-def test_colours_by_hand() -> None:
-    red = np.zeros((2, 2, 3), np.uint8)
-    red[..., 0] = 200
-    assert (adjust_color(red, hue=1 / 3) == [0, 200, 0]).all()  # red → green
-    assert (adjust_color(red, saturation=0) == 60).all()  # 0.299 · 200
-    assert (to_gray(red) == 60).all() and to_gray(red).shape == (2, 2, 1)
-    assert (adjust_color(red, brightness=2) == [255, 0, 0]).all()
-    assert (adjust_color(red, contrast=0) == 60).all()
-    grey = RGB[..., :1]
-    assert np.array_equal(adjust_color(grey, saturation=0.3, hue=0.2), grey)
-    assert abs(int(adjust_color(grey, contrast=0)[0, 0, 0, 0]) - grey[0].mean()) < 1
-    assert distance(adjust_color(grey, contrast=0.5), adjust_color(to_torch(grey), contrast=0.5)) <= 1
-    assert distance(rotate(grey, 10, 7), rotate(to_torch(grey), 10, 7)) <= 1
-    assert np.array_equal(bgr_to_rgb(bgr_to_rgb(NOISE)), NOISE)
-    assert bgr_to_rgb(red)[0, 0].tolist() == [0, 0, 200]
-
-
-@settings(max_examples=30, deadline=None)
-@given(frames=pictures)
-def test_normalise_and_back(frames: np.ndarray) -> None:
-    channels = frames.shape[-1] if frames.ndim > 2 else 1
-    mean, std = [0.1, 0.5, 0.9, 0.3][:channels], [0.2, 0.5, 1.0, 2.0][:channels]
-    back = denormalize(normalize(frames, mean, std), mean, std)
-    full = {"uint8": 255, "uint16": 65535}.get(str(frames.dtype), 1)
-    assert np.abs(back - frames / full).max() < 1e-6
-    if frames.dtype == np.uint8:
-        assert np.array_equal(to_uint8(back), frames)
-
-
-def test_alpha() -> None:
-    over = drop_alpha(NOISE)
-    by_hand = NOISE[..., :3] * (NOISE[..., 3:] / 255.0) + 255 * (1 - NOISE[..., 3:] / 255.0)
-    assert np.abs(over - by_hand).max() <= 0.5 + 1e-4
-    assert distance(over, drop_alpha(to_torch(NOISE))) <= 1
-    assert distance(drop_alpha(unit(NOISE), 0.3), drop_alpha(to_torch(unit(NOISE)), 0.3)) < 1e-6
-    clear = np.zeros((2, 2, 4), np.uint16)
-    assert (drop_alpha(clear) == 65535).all() and (drop_alpha(clear, (1, 2, 3)) == [1, 2, 3]).all()
-
-
-def test_sixteen_bits_and_floats_to_eight() -> None:
-    levels = np.arange(256, dtype=np.uint16)[None]
-    assert np.array_equal(to_uint8(levels * 257), levels)
-    assert np.array_equal(to_uint8((levels / 255).astype(np.float32)), levels)
-    assert to_uint8(torch.tensor([[[0, 257, 65535]]], dtype=torch.uint16)).tolist() == [[[0, 1, 255]]]
-    assert to_uint8(np.array([[-0.2, 1.3]], np.float32)).tolist() == [[0, 255]]
-    assert to_uint8(RGB) is RGB
-
-
-def test_half_precision_and_strides() -> None:
-    half = to_torch(unit(RGB)).half()
-    assert resize(half, 20).dtype == adjust_color(half, hue=0.1).dtype == rotate(half, 9).dtype == torch.half
-    backwards = RGB[:, ::-1, ::2]  # negative and wide strides
-    assert np.array_equal(resize(backwards, 20), resize(np.ascontiguousarray(backwards), 20))
 
 
 GOOD = np.zeros((8, 9, 3), np.uint8)
@@ -388,10 +275,3 @@ GOOD = np.zeros((8, 9, 3), np.uint8)
 def test_unusable_arguments(call: Callable, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
-
-
-def test_wrong_types() -> None:
-    with pytest.raises(TypeError, match="frames is a list"):
-        flip([[1, 2], [3, 4]])  # type: ignore[type-var]
-    with pytest.raises(TypeError, match="generator is 0; expected a NumPy Generator"):
-        random_crop(GOOD, 4, 0)  # type: ignore[arg-type]

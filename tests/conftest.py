@@ -1,0 +1,3 @@
+"""What several test files of this folder use."""
+
+NAN, GONE = float("nan"), object()
