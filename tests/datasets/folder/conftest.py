@@ -8,6 +8,8 @@ import pytest
 
 from mmlearn.datasets import reading
 from mmlearn.datasets.folder import dataset, scan
+from mmlearn.datasets.folder.listing import list_clips
+from mmlearn.datasets.folder.records import Listing
 
 
 @pytest.fixture(autouse=True)
@@ -49,3 +51,15 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> Counter:
 def write_table(path: Path, text: str, encoding: str = "utf-8") -> Path:
     path.write_bytes(text.encode(encoding))
     return path
+
+
+def tree(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def table(root: Path, *cells: str, more: str = "") -> Listing:
+    (root / "t.csv").write_text("path" + more + "\n" + "".join(f"{cell}\n" for cell in cells), encoding="utf-8")
+    return list_clips(root / "t.csv")

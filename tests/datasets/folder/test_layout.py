@@ -6,13 +6,7 @@ import pytest
 
 from mmlearn.datasets.folder.listing import list_clips
 from mmlearn.datasets.folder.records import Listing
-
-
-def tree(root: Path, *names: str) -> Path:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-    return root
+from tests.datasets.folder.conftest import tree
 
 
 def described(listing: Listing) -> list[tuple]:

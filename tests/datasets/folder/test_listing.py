@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from mmlearn.datasets.folder.listing import list_clips
-from mmlearn.datasets.folder.records import Listing
-from tests.datasets.folder.test_layout import tree
+from tests.datasets.folder.conftest import tree
 
 
 def test_the_table_in_the_root_is_used(tmp_path: Path) -> None:
@@ -40,8 +39,3 @@ def test_a_table_of_another_name_is_pointed_at(tmp_path: Path) -> None:
     assert note.startswith("labels.csv has a column path but is not read; open it itself")
     with pytest.raises(ValueError, match="layout is 'classes'; expected a folder, not a table"):
         list_clips(tmp_path / "labels.csv", layout="classes")
-
-
-def table(root: Path, *cells: str, more: str = "") -> Listing:
-    (root / "t.csv").write_text("path" + more + "\n" + "".join(f"{cell}\n" for cell in cells), encoding="utf-8")
-    return list_clips(root / "t.csv")

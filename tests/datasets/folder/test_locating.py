@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.datasets.folder.test_layout import table, tree
+from tests.datasets.folder.conftest import table, tree
 
 
 def test_the_obvious_readings_of_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from mmlearn.datasets.folder.dataset import VideoFolder
 from mmlearn.datasets.folder.listing import list_clips
-from tests.datasets.folder.conftest import write_table
-from tests.datasets.folder.test_layout import table, tree
+from tests.datasets.folder.conftest import table, tree, write_table
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
