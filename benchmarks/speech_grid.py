@@ -10,7 +10,8 @@ CTC. The mouth is found by how much it moves and followed by the nose above it. 
 sentences first, then sentences. The voice learns clean sound first, then all noise levels, clean sound among them. Both
 together begin with those two encoders. The noise is babble, as in benchmarks/fusion_grid.py.
 
-The voice's epochs were raised once (noise 20 to 36, CTC 8 to 10), after the first seed's test scores had been seen.
+The voice's epochs (noise 36 and not 20, CTC 10 and not 8) are those that benchmarks/speech_epochs.py chooses on the
+validation sentences, over three seeds. (They were first raised after a look at one seed's test scores.)
 """
 
 import argparse

@@ -262,3 +262,15 @@ def test_row_of_offset() -> None:
     clips = HanziClips(200, split="train")
     found = 1000 * estimate_offset([clips.clip(i, image_size=48) for i in range(200)])[0]
     assert load("offset")["seeds"] == offset.SEEDS and abs(found - load("offset")["hanzi"]["bias_ms"]) < 0.01
+
+
+@weekly
+@needs_grid
+def test_row_of_speech_epochs() -> None:
+    from benchmarks import speech_epochs, speech_grid
+
+    parts = speech_grid.load(str(GRID))
+    parts["train"].labels["clip"] = torch.arange(len(parts["train"]))
+    expected = load("speech_epochs")["choices"]["fewer"]
+    found = speech_epochs.train(parts, expected["epochs"], seed=0)
+    assert near(found["error_rate"], expected["error_rate"]["values"][0], 2 * 80 * 6, slack=10)
