@@ -328,9 +328,9 @@ def pitch_shift(audio: np.ndarray, sample_rate: int, semitones: float) -> np.nda
 
 @contextmanager
 def _without_its_own_warning() -> Iterator[None]:
-    """Silence the warning of librosa 1.0 that its own functions pass its `phase_vocoder` a deprecated argument."""
+    """Silence the warning of librosa 1.0 that its own functions pass deprecated arguments to its `phase_vocoder`."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The `hop_length` parameter is deprecated", FutureWarning)
+        warnings.filterwarnings("ignore", r"The `(hop_length|n_fft)` parameter is deprecated", FutureWarning)
         yield
 
 
