@@ -328,9 +328,10 @@ def pitch_shift(audio: np.ndarray, sample_rate: int, semitones: float) -> np.nda
 
 @contextmanager
 def _without_its_own_warning() -> Iterator[None]:
-    """Silence the warning of librosa 1.0 that its own functions pass deprecated arguments to its `phase_vocoder`."""
+    """Silence what librosa 1.0 warns of itself: deprecated arguments that it passes, and casts in numba."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"The `(hop_length|n_fft)` parameter is deprecated", FutureWarning)
+        warnings.filterwarnings("ignore", "invalid value encountered in cast", RuntimeWarning)  # by NumPy 2.5
         yield
 
 
