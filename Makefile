@@ -15,7 +15,7 @@ $(shell [ ! -e $(STAMP) ] || { [ "$$(cat $(STAMP))" = "$(CURDIR)" ] && $(PY) -c 
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two cores; and the chapters' timings are shown
-.PHONY: help setup data notebooks notebooks-check execute site book lint types floors unit browser devices site-tests test \
+.PHONY: help setup data notebooks notebooks-check execute site book lint types floors unit browser devices properties site-tests test \
 	repository lab newest colab-test lowest clean
 
 help: ## list the targets
@@ -97,6 +97,10 @@ browser: $(STAMP)
 devices: $(STAMP) data ## every notebook on a second device, which is emulated: nothing mixes tensors of the two
 	$(SAY) "devices: the notebooks beside an emulated GPU"
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 tests/book/test_devices.py
+
+properties: $(STAMP) data ## property tests with random examples, 20 times as many as in `make test`
+	$(SAY) "properties: random and long"
+	@MMLEARN_PROPERTIES=random OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m hypothesis
 
 site-tests: site browser ## build the site and look at it in a real browser
 
