@@ -10,7 +10,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PYTHONUNBUFFERED = 1
 SAY = @printf '\n== %s\n'
-# An environment that came with a moved folder, or whose Python is gone, is made anew.
+# An environment that came with a moved folder, or whose Python is gone, is made again.
 $(shell [ ! -e $(STAMP) ] || { [ "$$(cat $(STAMP))" = "$(CURDIR)" ] && $(PY) -c "" 2>/dev/null; } || rm -f $(STAMP))
 
 .DEFAULT_GOAL := help

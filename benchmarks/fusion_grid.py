@@ -5,7 +5,7 @@ benchmarks/results/fusion_grid.json.
 
 Clips and encoders are those of benchmarks/grid.py; the audio encoder learns from clean sound first, then at all noise
 levels. Both are frozen, and each fusion is trained on their features as in benchmarks/fusion.py, with pictures moved a
-little and a noise level drawn anew for each clip in each epoch. The noise is babble: six of the same talker's training
+little and a noise level drawn again for each clip in each epoch. The noise is babble: six of the same talker's training
 clips at once, mixed into test clips, too; which six, and where they begin, is drawn for each clip and level.
 """
 

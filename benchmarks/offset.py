@@ -1,7 +1,7 @@
 """How exactly the offset between sound and picture is found, on real talking faces and on HanziClips.
 
 Run `python -m benchmarks.offset PATH-OF-GRID` (3 minutes on 2 idle cores); it writes benchmarks/results/offset.json.
-Each group of clips gets a known delay, drawn anew for each of three seeds. The recordings are taken to be in sync, so
+Each group of clips gets a known delay, drawn again for each of three seeds. The recordings are taken to be in sync, so
 any constant error is the method's own; it is measured on training clips and taken off. The method's few settings were
 chosen on training clips; only a first look at whether it works at all was taken on 100 of GRID's test clips.
 """

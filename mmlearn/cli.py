@@ -120,7 +120,7 @@ def verify(home: Home = None) -> None:
     for path, what in found:
         typer.echo(f"damaged  {path}: {what}")
     if found:
-        typer.echo("What was made is made anew when it is next needed; what was fetched, by `mmlearn data hanzi`.")
+        typer.echo("What was made is made again when it is next needed; what was fetched, by `mmlearn data hanzi`.")
         raise typer.Exit(1)
     typer.echo("All is whole.")
 
@@ -132,7 +132,7 @@ def clear(
         bool, typer.Option("--fetched", help="Also what was fetched: strokes, voices, film, faces.")
     ] = False,
 ) -> None:
-    """Remove what was made (clips, arrays, a dictionary); it is made anew when it is next needed."""
+    """Remove what was made (clips, arrays, a dictionary); it is made again when it is next needed."""
     from mmlearn.datasets.stored import clear as clear_data
 
     with _one_line_errors():

@@ -105,7 +105,7 @@ class Clip:
         return np.arange(len(self.streams[name])) / self.rates[name]
 
     def cut(self, start: float, end: float | None = None) -> Clip:
-        """Return what begins in [start, end) of every timed stream, on a clock that starts anew at `start`.
+        """Return what begins in [start, end) of every timed stream, on a clock that starts again at `start`.
 
         Times decide, not indices. Where no step begins at `start` (to 0.1 ms), the stream gets `times`: a frame that
         comes 13 ms after the cut still comes 13 ms after it. A stream without any step in the window is missing

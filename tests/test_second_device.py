@@ -23,7 +23,7 @@ def far() -> Iterator[torch.device]:
 
 
 def forget() -> None:
-    """Let the next `fit` look for a device anew."""
+    """Let the next `fit` look for a device again."""
     runtime._works.cache_clear()
     AcceleratorState._reset_state(reset_partial_state=True)
 

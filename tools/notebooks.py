@@ -133,7 +133,7 @@ def main() -> None:
                     f"notebooks: {name} was edited or run, and is left as it is; its chapter has changed since. {HINT}"
                 )
         elif stale := check():
-            sys.exit(f"stale: {', '.join(stale)}; `make notebooks` writes them anew")
+            sys.exit(f"stale: {', '.join(stale)}; `make notebooks` writes them again")
         else:
             print("notebooks: all fresh")
     except ChapterError as error:

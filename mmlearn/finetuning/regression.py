@@ -1,4 +1,4 @@
-"""Regression: a linear head that says how much, trained with a loss that is a likelihood.
+"""Regression: a linear head predicts a number, trained with a loss that is a likelihood.
 
 Chapter: finetuning/regression.
 """

@@ -200,7 +200,7 @@ class CoAttentionFusion(nn.Module):
     def weights(
         self, features: Mapping[str, Tensor], present: Present = None, mask: Mask = None
     ) -> dict[tuple[str, str], Tensor]:
-        """Return (who asks, who is asked) → (B, heads, N of the first, N of the second), in the pair's first block."""
+        """Return (queries, keys) → weights (B, heads, N of queries, N of keys) of the pair's first block."""
         streams, real = self.tokens(features, present, mask)
         return {
             (a, b): blocks[0].weights(streams[a], streams[b], real[b])
@@ -250,7 +250,7 @@ class JointAttentionFusion(nn.Module):
     def weights(
         self, features: Mapping[str, Tensor], present: Present = None, mask: Mask = None
     ) -> dict[tuple[str, str], Tensor]:
-        """Return (who asks, who is asked) → (B, heads, N of the first, N of the second), in the last block."""
+        """Return (queries, keys) → weights (B, heads, N of queries, N of keys) of the last block."""
         streams, masks = self.tokens(features, present, mask)
         x, real = _join(streams, masks)
         for block in self.blocks[:-1]:

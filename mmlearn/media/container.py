@@ -62,7 +62,7 @@ def open_media(source: Source) -> Iterator[Any]:
     try:
         with repaired(file) as whole, _open(whole) as container:
             if container.format.name in _NOT_MEDIA:
-                raise ValueError(f"{name}: {container.format.long_name} is no medium; expected a video or sound file")
+                raise ValueError(f"{name}: {container.format.long_name} is not a video or audio file")
             yield container
     except av.error.FFmpegError as error:
         raise ValueError(f"{name}: cannot decode these {_size_of(file)} bytes; expected a complete video or sound "
@@ -70,7 +70,7 @@ def open_media(source: Source) -> Iterator[Any]:
 
 
 def _open(file: str | BinaryIO) -> Any:
-    """Open with PyAV of either kind: to 18, titles that are not UTF-8 are an error unless it is told otherwise."""
+    """Open with PyAV of either kind: to 18, titles that are not UTF-8 are an error unless an argument allows them."""
     options = {"protocol_whitelist": "file"}  # what is read must not make FFmpeg open a network connection
     keywords: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
     return av.open(file, options=options, **keywords)

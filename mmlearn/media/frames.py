@@ -1,4 +1,4 @@
-"""The frame on the screen at a time: jump to the keyframe before it, decode from there, and skip what nobody needs.
+"""The frame on the screen at a time: jump to the keyframe before it, decode from there, skip what is not needed.
 
 Chapter: preprocessing/video.
 """

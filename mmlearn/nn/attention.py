@@ -45,14 +45,14 @@ class Attention(nn.Module):
         rope: Tensor | None = None,
         causal: bool = False,
     ) -> Tensor:
-        """Let steps x (B, N, D) ask the context (B, S, context_dim), by default themselves.
+        """Attend from steps x (B, N, D) to the context (B, S, context_dim), by default to themselves.
 
         Args:
-            x: Who asks.
-            context: Who is asked.
+            x: Queries.
+            context: Keys and values.
             mask: bool (B, S), True where a step of the context is real. Each sample needs at least one.
             rope: Angles from `rope_angles`, by which queries and keys are turned (rotary position embedding).
-            causal: Whether step n asks only steps up to n.
+            causal: Whether step n attends only to steps up to n.
 
         Returns:
             (B, N, D).

@@ -22,7 +22,7 @@ def save_weights(model: nn.Module, path: str | os.PathLike[str], notes: dict[str
 
     Args:
         model: The model.
-        path: File name, by custom `….safetensors`. Its folder is created.
+        path: File name, usually `….safetensors`. Its folder is created.
         notes: What to remember beside the weights, e.g. the epoch and its accuracy; stored as JSON.
 
     Raises:

@@ -15,7 +15,7 @@ import torch
 from tests.places import GRID, ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"
-NOT_COMMITTED = {  # files with a stamp that says "-dirty": made anew one by one, so this list only shrinks
+NOT_COMMITTED = {  # files with a stamp that says "-dirty": made again one by one, so this list only shrinks
     "augmentation", "fusion", "fusion_grid", "fusion_speed", "log_mel", "pretraining",
     "reading", "segmentation", "speech_grid",
 }  # fmt: skip
@@ -53,7 +53,7 @@ def once(calls: dict[str, Any], *args: Any, **kwargs: Any) -> dict[str, dict[str
 def test_no_results_file_is_newly_dirty_and_the_list_shrinks() -> None:
     dirty = {path.stem for path in RESULTS.glob("*.json") if '-dirty"' in path.read_text(encoding="utf-8")}  # rows, too
     assert dirty - NOT_COMMITTED == set(), "made from code that is not committed"
-    assert NOT_COMMITTED - dirty == set(), "made anew: take it off the list"
+    assert NOT_COMMITTED - dirty == set(), "made again: take it off the list"
     unnamed = [path.stem for path in RESULTS.glob("*.json") if not load(path.stem)["commit"]]
     assert not unnamed
 

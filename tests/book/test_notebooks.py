@@ -476,7 +476,7 @@ def test_the_command_fails_where_a_notebook_is_stale(scratch: Scratch) -> None:
     command = [sys.executable, "-m", "tools.notebooks", "--check"]
     stale = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert stale.returncode == 1
-    assert "stale: book/en/start/one.ipynb; `make notebooks` writes them anew" in stale.stderr
+    assert "stale: book/en/start/one.ipynb; `make notebooks` writes them again" in stale.stderr
     write(root)
     assert subprocess.run(command, cwd=root, capture_output=True).returncode == 0
     json.loads((root / BOOK / "start" / "one.ipynb").read_text())

@@ -19,7 +19,7 @@ def test_one_bit_of_a_clip_is_noticed_and_made_anew(make, own_home: Path) -> Non
         for where in (128, size // 2, size - 1):
             flip(folder / f"{name}.npy", where)
             clips = make(6, **SMALL)
-            with pytest.warns(UserWarning, match=r"clip \d was damaged, and has been made anew"):
+            with pytest.warns(UserWarning, match=r"clip \d was damaged, and has been made again"):
                 assert digest(clips) == truth
             assert digest(clips) == truth == digest(make(6, **SMALL))  # without a warning: it is mended on disk
 

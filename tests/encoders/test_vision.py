@@ -102,7 +102,7 @@ def test_bytes_are_like_floats() -> None:
         pixels = torch.randint(0, 256, shape, dtype=torch.uint8)
         assert torch.allclose(
             encoder(pixels), encoder(pixels.float() / 255), atol=0.05
-        )  # but for the 1e-3 in standardise
+        )  # but for the 1e-3 in standardize
 
 
 class Passed(nn.Module):

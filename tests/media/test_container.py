@@ -25,8 +25,8 @@ UNREADABLE = {
     "empty.mp4": (b"", "the file is empty"),
     "text.mp4": (b"no video at all\n" * 100, "cannot decode these 1600 bytes"),
     "zeros.mp4": (bytes(5_000), "cannot decode these 5000 bytes"),
-    "text.txt": (b"a terminal would show this\n" * 40, "is no medium"),
-    "list.mp4": (b"ffconcat version 1.0\nfile good.mp4\n", "is no medium"),
+    "text.txt": (b"a terminal would show this\n" * 40, "is not a video or audio file"),
+    "list.mp4": (b"ffconcat version 1.0\nfile good.mp4\n", "is not a video or audio file"),
 }
 
 

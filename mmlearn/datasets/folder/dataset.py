@@ -56,7 +56,7 @@ class VideoFolder:
 
     Every file is read once when the folder is opened, several at a time. The result is kept under
     `mmlearn.home()/folders` by the files' content and the settings: renamed or touched files are not decoded again,
-    changed ones are. Random sampling decodes at each access anew, with PyTorch's global generator, which `DataLoader`
+    changed ones are. Random sampling decodes at each access again, with PyTorch's global generator, which `DataLoader`
     seeds in each worker and epoch.
 
     Args:

@@ -81,7 +81,7 @@ def _listed(folder: Path) -> dict[str, list[str]]:
 
 
 def forget() -> None:
-    """Look at the folders anew: they may have changed since another table was read."""
+    """Look at the folders again: they may have changed since another table was read."""
     _listed.cache_clear()
 
 

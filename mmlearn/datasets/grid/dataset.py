@@ -61,7 +61,7 @@ class Grid:
         image_size: Height and width of the frames, in pixels.
         crop: What to cut out. "mouth": the mouth, found and followed in each clip (`mmlearn.preprocessing.faces`), in
             the middle and upright; a clip without a face is left out. Or top, left, height and width in fractions of
-            the picture, the same for all frames. By default a fixed rectangle, `grid_corpus.MOUTH_S1`, where talker 1
+            the picture, the same for all frames. By default a fixed rectangle, `corpus.MOUTH_S1`, where talker 1
             ("s1") is the only one, and "mouth" for all other talkers.
         seed: Another seed gives another split.
         cache: Keep the decoded arrays on disk; otherwise in memory.

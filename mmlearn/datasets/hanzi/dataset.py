@@ -91,7 +91,7 @@ class HanziClips:
             be written, and with False, they are in a temporary folder as long as this object exists.
         workers: Processes to generate with; by default one per core.
 
-    What is damaged on disk is noticed and made anew. Copies by pickle, as for a `DataLoader`'s workers, open the same
+    What is damaged on disk is noticed and made again. Copies by pickle, as for a `DataLoader`'s workers, open the same
     arrays.
 
     Raises:
@@ -234,13 +234,13 @@ class HanziClips:
         return video, audio
 
     def _mend(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Make a clip that is damaged on disk anew."""
+        """Make a clip that is damaged on disk again."""
         video, sound, _ = self._kitchen().cook(index)
         audio = np.zeros_like(self._arrays.audio[index]) if sound is None else sound
         if sum_of(video, audio) != self._arrays.notes[index]["sum"]:
             raise ValueError(f"{self._folder}: clip {index} is damaged, and its ingredients have changed; "
                              "remove this folder and open the data set again")  # fmt: skip
-        warnings.warn(f"{self._folder}: clip {index} was damaged, and has been made anew", stacklevel=4)
+        warnings.warn(f"{self._folder}: clip {index} was damaged, and has been made again", stacklevel=4)
         offsets = {"video": self._arrays.video.offset, "audio": self._arrays.audio.offset}
         with suppress(OSError):  # others have the same file open: these bytes are right for them, too
             write_clip(self._folder, offsets, index, video, audio)
@@ -273,7 +273,7 @@ class HanziClips:
             if error.errno not in files.READ_ONLY:
                 raise files.with_remedy(error, home(), "fewer or smaller clips") from error
             why = files.with_remedy(error, home())
-            warnings.warn(f"these clips are not kept, and made anew each time: {why}", stacklevel=4)
+            warnings.warn(f"these clips are not kept, and made again each time: {why}", stacklevel=4)
             return self._make_temporary()
         return folder
 

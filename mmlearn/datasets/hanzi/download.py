@@ -86,8 +86,8 @@ def find_hanzi(home: Path | str | None = None) -> HanziSources | None:
 def fetch_hanzi(home: Path | str | None = None, *, progress: bool = True) -> HanziSources:
     """Fetch the ingredients of HanziClips; return at once where they are already there.
 
-    Where there is no npm, one is borrowed from PyPI. Where there is no apt, speech is synthetic. Nobody needs to be
-    root. Several processes may call this at once: one works, the others wait.
+    Where there is no npm, one is borrowed from PyPI. Where there is no apt, speech is synthetic. Needs no root
+    rights. Safe to call from several processes.
 
     Args:
         home: folder of the course's data; `mmlearn.home()` by default.

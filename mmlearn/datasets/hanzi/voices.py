@@ -150,5 +150,5 @@ def _finish(samples: np.ndarray, rate: int, pitch: int) -> np.ndarray:
 
 @cache
 def _low_pass(factor: int) -> np.ndarray:
-    """Return the filter that `resample_poly` would design anew for each sound."""
+    """Return the filter that `resample_poly` would design again for each sound."""
     return signal.firwin(20 * factor + 1, 1 / factor, window=("kaiser", 5.0))

@@ -97,7 +97,7 @@ def fit_temperature(logits: Tensor, target: Tensor) -> float:
 def bootstrap_interval(
     metric: Callable[..., float | Tensor], *data: Tensor, level: float = 0.95, draws: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """Return an interval for a metric, from samples drawn anew, with replacement (percentile bootstrap, Efron 1979).
+    """Return an interval for a metric, from samples drawn again, with replacement (percentile bootstrap, Efron 1979).
 
     It tells how much the score would vary with other samples of the same kind. It knows nothing of what other training
     seeds would give. Samples are taken to be independent: frames of one video are not.

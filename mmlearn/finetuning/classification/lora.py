@@ -97,7 +97,7 @@ def add_lora(
 
 
 def merge_lora(model: nn.Module) -> dict[str, LoRALinear]:
-    """Replace each adapted layer by a plain one that does the same, in place: no cost is left, and no trace.
+    """Replace each adapted layer, in place, by a plain one with the merged weights: the same function, no extra cost.
 
     Returns:
         The layers that were replaced. `unmerge_lora` puts them back, bit for bit; subtracting `B A` from the merged

@@ -106,7 +106,7 @@ def loader(
     batches wait in page-locked memory.
 
     The order and all random draws follow from `seed`. The generators that transforms and data set hold (NumPy's,
-    PyTorch's, Python's; as attributes, in partials, closures, lists, …) are seeded anew, in place: in each worker when
+    PyTorch's, Python's; as attributes, in partials, closures, lists, …) are seeded again, in place: in each worker when
     it starts, without workers at the beginning of each pass. So no two clips of a pass share a draw, passes differ,
     and the same seed gives the same draws again; what a generator was seeded with before does not matter. Python's,
     NumPy's and PyTorch's global generators are seeded in workers, and left alone without them. Other numbers of

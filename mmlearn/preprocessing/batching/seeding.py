@@ -1,4 +1,4 @@
-"""Random generators that transforms and data sets hold: found, and seeded anew in each process.
+"""Random generators that transforms and data sets hold: found, and seeded again in each process.
 
 A process that is forked or spawned begins with a copy of each generator, with its state: all of them would draw the
 same numbers. PyTorch seeds only the global generators of a worker.

@@ -1,4 +1,4 @@
-"""MTCNN's three networks and their weights; `face_cascade` joins them.
+"""MTCNN's three networks and their weights; `cascade` joins them.
 
 The proposal network looks at every place of a pyramid of smaller pictures. The refinement network looks at its
 proposals again, at 24 × 24 pixels, and the output network at what is left, at 48 × 48. Each gives a probability that

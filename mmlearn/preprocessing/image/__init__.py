@@ -1,4 +1,4 @@
-"""Pictures and clips: read, resize, crop, flip, rotate, colour, normalise, by OpenCV or by torchvision.
+"""Pictures and clips: read, resize, crop, flip, rotate, colour, normalize, by OpenCV or by torchvision.
 
 Each function takes one picture, or all frames of one clip, and returns the kind that it was given:
 

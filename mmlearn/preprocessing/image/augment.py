@@ -94,7 +94,7 @@ class Augment(nn.Module):
 
         Args:
             video: (B, C, T, H, W), uint8, or floating from 0 to 1; RGB, or grey with C = 1.
-            draw: What to do; by default it is drawn anew.
+            draw: What to do; by default it is drawn again.
 
         Raises:
             TypeError: If the video is no tensor.

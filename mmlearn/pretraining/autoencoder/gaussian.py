@@ -51,10 +51,11 @@ class Gaussian(NamedTuple):
 
 
 def product_of_experts(experts: Mapping[str, Gaussian], present: Mapping[str, Tensor]) -> Gaussian:
-    """Multiply the experts' densities with the prior N(0, 1) and normalise (MVAE, Wu & Goodman 2018).
+    """Multiply the experts' densities with the prior N(0, 1) and normalize (MVAE, Wu & Goodman 2018).
 
     A product of Gaussians is one: precisions add, and the mean is the experts' mean, weighted by precision. The prior
-    is an expert with mean 0 and precision 1. Who is absent has no say; where everyone is, the prior is left.
+    is an expert with mean 0 and precision 1. Missing modalities are skipped; if all are missing, the prior is the
+    result.
 
     Args:
         experts: name → the opinion of that modality's encoder.

@@ -1,4 +1,4 @@
-"""Autoencoders (自编码器): learn a code from which the data can be told again, `min L(x, D(E(x)))`.
+"""Autoencoders (自编码器): learn a code from which the data can be reconstructed, `min L(x, D(E(x)))`.
 
 Linear, convolutional, denoising. The variational and the multimodal one are in `variational`, the arithmetic of beliefs
 about a code in `experts`, networks in `convolutional`.

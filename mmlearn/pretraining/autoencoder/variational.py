@@ -86,7 +86,7 @@ class MultimodalVAE(nn.Module):
     - product: one draw for the code of everything that a sample has, one for each modality alone and, in training, one
       for each of `random_subsets`. This is the sub-sampled training of MVAE. In the paper a subset's code has to
       explain that subset (`reconstruct="given"`); by default it has to explain all that the sample has. That, too, is a
-      bound on log p(all), and it is what teaches a modality to be told from the others.
+      bound on log p(all), and it is what teaches the model to predict a modality from the others.
     - mixture: one draw from each modality, each of which has to explain everything: the stratified ELBO of MMVAE, with
       the density of the whole mixture, and without the paper's importance-weighted bound (IWAE).
 

@@ -171,7 +171,7 @@ def normalise_spectrally(network: nn.Module) -> None:
 
 
 class _GrowingBlock(nn.Module):
-    """Double the side, normalise, let the code scale and shift each channel."""
+    """Double the side, normalize, let the code scale and shift each channel."""
 
     def __init__(self, fan_in: int, fan_out: int, code_dim: int) -> None:
         super().__init__()

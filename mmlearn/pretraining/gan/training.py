@@ -4,7 +4,7 @@ The course's source writes the game as `min_G max_D L(D(x)) - L(D(G(z)))`, which
 has no upper bound in D; with L a cross-entropy it pays D for calling real samples false. Only L(t) = t makes a game,
 Wasserstein's, if the slope of D is bounded. Real and generated samples need a term each, with a target of its own.
 
-Networks are in `gan_networks`, what judges the samples in `generation_metrics`. Chapter: pretraining/gan.
+Networks are in `networks`, metrics of the samples in `metrics`. Chapter: pretraining/gan.
 """
 
 import math

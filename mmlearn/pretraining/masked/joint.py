@@ -1,4 +1,4 @@
-"""Masked prediction across modalities: what is hidden of each is told from what is left of all.
+"""Masked prediction across modalities: predict the masked tokens of each modality from the visible tokens of all.
 
 Chapter: pretraining/masked.
 """
@@ -35,9 +35,9 @@ from mmlearn.pretraining.masked.patches import (
 class JointMaskedAutoencoder(nn.Module):
     """One encoder over the kept tokens of all modalities, one light decoder for each (MultiMAE, Bachmann et al. 2022).
 
-    A hidden token is told from the kept ones of every modality. In training, modalities are withheld at random from the
-    encoder, and are still to be told: so it learns to do without any sight of a modality. What is absent from a sample
-    is neither read nor told.
+    A masked token is predicted from the visible ones of every modality. In training, whole modalities are dropped at
+    random from the encoder's input and still predicted, so that it learns to predict one it has not seen at all. What
+    is absent from a sample is neither read nor predicted.
 
     Called with a batch, it returns name → `MaskedOutput`. `steps` encodes everything, for use afterwards.
 
@@ -48,7 +48,7 @@ class JointMaskedAutoencoder(nn.Module):
         decoder: Arguments for the decoders: dim, depth, num_heads and mlp_ratio; or a name.
         targets: name → see `MaskedAutoencoder`; by default "patch".
         drop_modalities: Chance that a modality is withheld, for each sample by itself; one always stays.
-        num_special: Ids of tokens below it need not be told.
+        num_special: Ids of tokens below it are not predicted.
 
     Raises:
         ValueError: If there are fewer than two modalities, a width does not fit, or `targets` or `drop_modalities` is
@@ -224,7 +224,7 @@ class JointMaskedAutoencoder(nn.Module):
 
 
 class CrossDecoder(nn.Module):
-    """Guess hidden tokens, each by itself, by attention to the codes of the kept ones (CrossMAE, Fu et al. 2024).
+    """Predict masked tokens, each by itself, by attention to the codes of the visible ones (CrossMAE, Fu et al. 2024).
 
     Hidden tokens do not ask one another, so the work grows with H · K instead of (H + K)².
 

@@ -125,7 +125,7 @@ def test_windows_are_parts_of_the_whole(tmp_path: Path, suffix: str) -> None:
         expected = expected if end is None else expected[: round(end * RATE) - round(start * RATE)]
         if suffix in ("mkv", "webm"):
             assert abs(len(part) - len(expected)) <= 16 and abs(lag(part, expected)) <= 16
-        elif suffix == "m4a":  # AAC fills some bands with noise, which is drawn anew
+        elif suffix == "m4a":  # AAC fills some bands with noise, which is drawn again
             assert len(part) == len(expected) and lag(part, expected) == 0
         else:
             np.testing.assert_allclose(part, expected, atol=1e-5)

@@ -268,7 +268,7 @@ def test_conditions_stay_with_their_samples() -> None:
     for x, condition, there in judge.seen:
         assert x.shape == (7, 1) and torch.equal(x, condition) and torch.equal(there, condition[:, 0] % 2 == 0)
     rounds = [tuple(x.flatten().tolist()) for x, *_ in judge.seen]
-    assert len(set(rounds)) == 2 * (3 + 1)  # each draws anew
+    assert len(set(rounds)) == 2 * (3 + 1)  # each draws again
 
 
 def test_the_history_holds_means() -> None:
