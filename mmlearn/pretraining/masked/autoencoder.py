@@ -122,7 +122,7 @@ class MaskedAutoencoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Predict masked patches from the codes of visible ones: a small Transformer over the tokens of both, and a linear head.
+    """Predict masked patches from the codes of visible ones: a small Transformer over both, and a linear head.
 
     The order of tokens means nothing to attention, so those to be guessed simply stand last, and only they pass the
     head.

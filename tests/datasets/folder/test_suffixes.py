@@ -1,4 +1,4 @@
-"""Every suffix that is looked at and that FFmpeg can write here is read; TypeScript is distinguished from transport streams."""
+"""Every suffix that FFmpeg can write here is read; TypeScript is distinguished from transport streams."""
 
 from fractions import Fraction
 from pathlib import Path
