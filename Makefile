@@ -88,6 +88,7 @@ unit: $(STAMP) data ## unit tests with coverage, two processes of one thread eac
 	$(SAY) "unit: pytest"
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --ignore=tests/book/test_site.py --ignore=tests/book/test_player.py \
 		--ignore=tests/book/test_devices.py --cov=mmlearn --cov-fail-under=90
+	@OMP_NUM_THREADS=1 $(PY) -m pytest --doctest-modules mmlearn
 
 browser: $(STAMP)
 	$(SAY) "browser: the built site in Chromium"

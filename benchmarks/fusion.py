@@ -26,10 +26,11 @@ from torchmetrics.classification import MulticlassAccuracy
 import mmlearn
 from benchmarks.first_model import NAMES, accuracy, hide_some
 from benchmarks.report import begin, measure, save, spread
-from mmlearn import Batch, collate, fit, fusion, predict
+from mmlearn import Batch, collate, fit, predict
 from mmlearn.datasets import HanziClips
 from mmlearn.encoders import AudioEncoder, TextEncoder, VideoEncoder
 from mmlearn.finetuning import Classification
+from mmlearn.fusion import FUSIONS, build_fusion, uses_sequence
 from mmlearn.preprocessing.audio import LogMel
 from mmlearn.preprocessing.text import Vocabulary
 from mmlearn.preprocessing.video import to_tensor
@@ -61,26 +62,9 @@ QUESTIONS: dict[str, tuple[str, dict[str, float], str, int]] = {
 
 def methods(rates: dict[str, float]) -> dict[str, Callable[..., nn.Module]]:
     """Every fusion, by name; `rates` tells those of steps how many of them a modality has in a second."""
-    return {
-        "concatenation": fusion.ConcatFusion,
-        "sum": fusion.SumFusion,
-        "product": fusion.ProductFusion,
-        "gated": fusion.GatedFusion,
-        "FiLM": partial(fusion.FiLMFusion, target="video"),
-        "tensor": fusion.TensorFusion,
-        "low-rank tensor": fusion.LowRankTensorFusion,
-        "late: mean": partial(fusion.LateFusion, how="mean"),
-        "late: product": partial(fusion.LateFusion, how="product"),
-        "late: weighted": partial(fusion.LateFusion, how="weighted"),
-        "tree": fusion.TreeFusion,
-        "lateral": partial(fusion.LateralFusion, steps_per_second=rates),
-        "intermediate": partial(fusion.IntermediateFusion, steps_per_second=rates),
-        "one query": partial(fusion.AttentionFusion, steps_per_second=rates),
-        "cross-attention": partial(fusion.CrossAttentionFusion, target="video", steps_per_second=rates),
-        "co-attention": partial(fusion.CoAttentionFusion, steps_per_second=rates),
-        "joint attention": partial(fusion.JointAttentionFusion, steps_per_second=rates),
-        "bottleneck": partial(fusion.BottleneckFusion, steps_per_second=rates),
-    }
+    target = {name: {"target": "video"} for name in ("FiLM", "cross-attention")}
+    clock = {name: {"steps_per_second": rates} for name in FUSIONS if uses_sequence(name)}
+    return {name: partial(build_fusion, name, **target.get(name, {}), **clock.get(name, {})) for name in FUSIONS}
 
 
 METHODS = list(methods(RATES))

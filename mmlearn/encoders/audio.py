@@ -31,6 +31,7 @@ class AudioEncoder(nn.Module):
 
     def __init__(self, num_mels: int = 64, dim: int = 128, width: int = 64, dropout: float = 0.1) -> None:
         super().__init__()
+        self.dim = dim
         widths = [num_mels, width, width, dim]
         self.convolutions = nn.ModuleList(
             nn.Conv1d(fan_in, fan_out, 5, stride=2, padding=2) for fan_in, fan_out in pairwise(widths)

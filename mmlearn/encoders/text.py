@@ -29,6 +29,7 @@ class TextEncoder(nn.Module):
 
     def __init__(self, num_tokens: int, dim: int = 128, dropout: float = 0.1) -> None:
         super().__init__()
+        self.dim = dim
         self.embed = nn.Embedding(num_tokens, dim, padding_idx=0)
         self.convolution = nn.Conv1d(dim, dim, 3, padding=1)
         self.norm = nn.LayerNorm(dim)

@@ -48,7 +48,7 @@ class VideoEncoder(nn.Module):
         height, breadth = size
         if height % 16 or breadth % 16:
             raise ValueError(f"size is {size}; expected multiples of 16")
-        self.tubelet = tubelet
+        self.dim, self.tubelet = dim, tubelet
         self.convolutions = nn.Sequential(
             nn.Conv3d(3, width, (tubelet, 4, 4), stride=(tubelet, 4, 4)),  # (B, width, T/T', H/4, W/4)
             nn.GroupNorm(width, width),  # each channel by itself: the clip's brightness and contrast go

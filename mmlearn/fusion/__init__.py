@@ -18,8 +18,10 @@ from mmlearn.fusion.feature import (
     TensorFusion,
 )
 from mmlearn.fusion.hierarchical import IntermediateFusion, LateralFusion, TreeFusion
+from mmlearn.fusion.registry import FUSIONS, build_fusion, uses_sequence
 
 __all__ = [
+    "FUSIONS",
     "AttentionFusion",
     "BottleneckFusion",
     "CoAttentionFusion",
@@ -36,4 +38,6 @@ __all__ = [
     "SumFusion",
     "TensorFusion",
     "TreeFusion",
+    "build_fusion",
+    "uses_sequence",
 ]
