@@ -25,16 +25,36 @@ FACTORIES += ["randint", "randperm", "arange", "linspace", "logspace", "eye", "h
 LIKE = ["zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "randint_like"]
 NEW = ["new_zeros", "new_ones", "new_full", "new_empty", "new_tensor"]
 COPY = "aten.copy_.default"  # from one side to the other, and its target stays where it is
+ANY = {COPY, "aten._has_compatible_shallow_copy_type.default"}  # the latter only asks, while a model moves
+PACK = "aten._pack_padded_sequence.default"  # its second result, how many go on in each step, stays on the CPU
 FIRST = {
     "aten.index.Tensor",
     "aten.index_put_.default",
     "aten.index_put.default",
     "aten._index_put_impl_.default",
-    "aten._pack_padded_sequence.default",
+    PACK,
 }  # indices, and lengths, may lie on the CPU
 
 _marks: dict[int, tuple[StorageWeakRef, bool]] = {}  # by storage: a weak reference, which keeps its number from reuse
 _plain_device = torch._C.TensorBase.device.__get__  # type: ignore[attr-defined]
+
+
+_Generator = torch.Generator
+
+
+class _Drawn(_Generator):
+    """A generator of either side; its numbers are the CPU's."""
+
+    far: bool
+
+    def __new__(cls, device: Any = "cpu") -> "_Drawn":
+        made = super().__new__(cls)
+        made.far = is_far_device(device)
+        return made
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        return FAR if self.far else NEAR
 
 
 def mark(tensor: Tensor, far: bool) -> Tensor:
@@ -70,7 +90,7 @@ class _Watch(TorchDispatchMode):
         sides = [(is_far(tensor), tensor.ndim) for tensor in inputs]
         far = any(side for side, _ in sides)
         near = any(side is False and ndim for side, ndim in sides)  # numbers of the CPU may meet any tensor
-        if far and near and name != COPY:
+        if far and near and name not in ANY:
             shapes = [(str(FAR if is_far(t) else NEAR), tuple(t.shape)) for t in inputs]
             raise RuntimeError(f"Expected all tensors to be on the same device, but found {FAR} and cpu in {name}: "
                                f"{shapes}")  # fmt: skip
@@ -79,6 +99,8 @@ class _Watch(TorchDispatchMode):
             for leaf in tree_leaves(out):
                 if isinstance(leaf, Tensor) and (far or is_far(leaf) is None):
                     mark(leaf, far)
+        if name == PACK:
+            mark(out[1], False)
         return out
 
 
@@ -90,8 +112,10 @@ def _make(function: Callable[..., Any], side: Callable[..., bool]) -> Callable[.
         far = side(*args, **kwargs)
         if is_far_device(kwargs.get("device")):
             kwargs["device"] = None
-        if isinstance(kwargs.get("generator"), torch.Generator) and far:
-            raise RuntimeError(f"Expected a {FAR.type!r} device type for generator but found 'cpu'")
+        generator = kwargs.get("generator")
+        if isinstance(generator, _Generator) and far != getattr(generator, "far", False):
+            wanted, found = (FAR.type, "cpu") if far else ("cpu", FAR.type)
+            raise RuntimeError(f"Expected a {wanted!r} device type for generator but found {found!r}")
         out = function(*args, **kwargs)
         return mark(out, far) if isinstance(out, Tensor) and is_far(out) in (None, far) else _moved(out, far)
 
@@ -142,6 +166,7 @@ def second_device() -> Iterator[torch.device]:
         for name in NEW:
             stack.enter_context(patch.object(Tensor, name, _make(getattr(Tensor, name), _by_first), create=True))
         _patch_tensor(stack)
+        stack.enter_context(patch.object(torch, "Generator", _Drawn))
         stack.enter_context(patch.object(torch.backends.mps, "is_available", lambda: True))
         stack.enter_context(patch.object(torch.backends.mps, "is_built", lambda: True))
         stack.enter_context(_Watch())

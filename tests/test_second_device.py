@@ -62,6 +62,12 @@ def test_what_real_devices_allow_is_allowed(far: torch.device) -> None:
         there.numpy()
     with pytest.raises(RuntimeError, match="generator"):
         torch.randn(3, generator=torch.Generator(), device=far)
+    with pytest.raises(RuntimeError, match="generator"):
+        torch.randn(3, generator=torch.Generator(far))
+    assert torch.randn(3, generator=torch.Generator(far).manual_seed(0), device=far).device.type == "mps"
+    packed = nn.utils.rnn.pack_padded_sequence(there[..., None], torch.tensor([3, 2]), batch_first=True)
+    assert packed.data.device.type == "mps" and packed.batch_sizes.device.type == "cpu"
+    assert nn.Linear(2, 2).to(far).cpu().weight.device.type == "cpu"
 
 
 def test_models_move_copy_and_learn(far: torch.device) -> None:
@@ -99,6 +105,10 @@ def test_fit_and_predict_use_it(far: torch.device) -> None:
     assert predict(model, batch).device.type == "cpu"
     with pytest.raises(RuntimeError, match="same device"):
         model(batch)
+    for wrong in ("train", "valid"):  # a GPU would only say that an assertion failed, and compute nothing more
+        bad = Batch(batch.data, batch.present, {}, {"y": batch.labels["y"] + 5})
+        with pytest.raises(ValueError, match="label 'y' runs from 5 to 6; expected 0 to 1"):
+            fit(model, *((bad, batch) if wrong == "train" else (batch, bad)), Classification("y", 2), epochs=1)
 
 
 def test_nothing_is_left_behind() -> None:

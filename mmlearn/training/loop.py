@@ -7,6 +7,7 @@ import copy
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -107,6 +108,8 @@ def fit(
         runner.train()
         losses = []
         for batch in loader:
+            if epoch == 1:
+                _check_labels(objective, batch)
             batch = augment(batch) if augment else batch
             loss = objective.loss(runner(batch), batch)
             accelerator.backward(loss)
@@ -119,7 +122,7 @@ def fit(
         train_loss = float(torch.stack(losses).mean())
         if train_loss != train_loss or train_loss in (float("inf"), float("-inf")):
             raise ValueError(f"the loss is {train_loss} in epoch {epoch}; a lower lr than {lr} may help")
-        scores = _evaluate(accelerator, runner, valid_loader, objective)
+        scores = _evaluate(accelerator, runner, valid_loader, objective, check=epoch == 1)
         history.append({"epoch": epoch, "train_loss": train_loss, **scores, "seconds": time.perf_counter() - start})
         bar.set_postfix({name: f"{value:.3f}" for name, value in history[-1].items() if name != "epoch"})
         if best_scores is None or better(scores, best_scores):
@@ -208,13 +211,15 @@ def _accelerator(use_precision: Precision | None) -> Accelerator:
 
 @torch.inference_mode()
 def _evaluate(
-    accelerator: Accelerator, runner: nn.Module, loader: DataLoader, objective: Objective
+    accelerator: Accelerator, runner: nn.Module, loader: DataLoader, objective: Objective, check: bool = False
 ) -> dict[str, float]:
     """Return the mean loss and the metrics over a loader."""
     runner.eval()
     metrics = {name: metric.to(accelerator.device) for name, metric in objective.metrics().items()}
     total = torch.zeros(2, device=accelerator.device)  # sum of losses, number of samples
     for batch in loader:
+        if check:
+            _check_labels(objective, batch)
         output = runner(batch)
         total += torch.stack([objective.loss(output, batch) * len(batch), total.new_tensor(len(batch))])
         for metric in metrics.values():
@@ -223,6 +228,13 @@ def _evaluate(
     return {"valid_loss": float(total[0] / total[1])} | {
         name: float(metric.compute()) for name, metric in metrics.items()
     }
+
+
+def _check_labels(objective: Objective, batch: Batch) -> None:
+    """Let the objective look at labels on the CPU: on a GPU a wrong class ends the process."""
+    if any(values.device.type != "cpu" for values in batch.labels.values()):
+        labels, labelled = ({name: x.cpu() for name, x in part.items()} for part in (batch.labels, batch.labelled))
+        objective.target(replace(batch, labels=labels, labelled=labelled))
 
 
 def _comparison(objective: Objective) -> Callable[[dict[str, float], dict[str, float]], bool]:
