@@ -26,7 +26,8 @@ LIKE = ["zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "rand
 NEW = ["new_zeros", "new_ones", "new_full", "new_empty", "new_tensor"]
 COPY = "aten.copy_.default"  # from one side to the other, and its target stays where it is
 ANY = {COPY, "aten._has_compatible_shallow_copy_type.default"}  # the latter only asks, while a model moves
-PACK = "aten._pack_padded_sequence.default"  # its second result, how many go on in each step, stays on the CPU
+PACK = "aten._pack_padded_sequence.default"  # its second result, how many go on in each step, stays on the CPU …
+PACKED = {"aten.lstm.data", "aten.gru.data", "aten.rnn_tanh.data", "aten.rnn_relu.data"}  # … as their second argument
 FIRST = {
     "aten.index.Tensor",
     "aten.index_put_.default",
@@ -85,7 +86,7 @@ class _Watch(TorchDispatchMode):
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = str(op)
-        watched = (args[0], kwargs) if name in FIRST else (args, kwargs)
+        watched = (args[0], kwargs) if name in FIRST else ((args[0], *args[2:]) if name in PACKED else args, kwargs)
         inputs = [leaf for leaf in tree_leaves(watched) if isinstance(leaf, Tensor)]
         sides = [(is_far(tensor), tensor.ndim) for tensor in inputs]
         far = any(side for side, _ in sides)
@@ -153,6 +154,15 @@ def _to(plain: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return to
 
 
+_plain_unpack = torch._VF._pad_packed_sequence  # type: ignore[attr-defined]
+
+
+def _unpack(data: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+    """Pad packed steps on their side; the lengths stay on the CPU. (PyTorch fills them unseen by `_Watch`.)"""
+    steps, lengths = _plain_unpack(data, *args)
+    return mark(steps, bool(is_far(data))), mark(lengths, False)
+
+
 @contextmanager
 def second_device() -> Iterator[torch.device]:
     """Emulate a device beside the CPU while the context lasts; yields it."""
@@ -165,6 +175,7 @@ def second_device() -> Iterator[torch.device]:
             stack.enter_context(patch.object(torch, name, _make(getattr(torch, name), _by_first)))
         for name in NEW:
             stack.enter_context(patch.object(Tensor, name, _make(getattr(Tensor, name), _by_first), create=True))
+        stack.enter_context(patch.object(torch._VF, "_pad_packed_sequence", _unpack, create=True))
         _patch_tensor(stack)
         stack.enter_context(patch.object(torch, "Generator", _Drawn))
         stack.enter_context(patch.object(torch.backends.mps, "is_available", lambda: True))

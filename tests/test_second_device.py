@@ -67,6 +67,9 @@ def test_what_real_devices_allow_is_allowed(far: torch.device) -> None:
     assert torch.randn(3, generator=torch.Generator(far).manual_seed(0), device=far).device.type == "mps"
     packed = nn.utils.rnn.pack_padded_sequence(there[..., None], torch.tensor([3, 2]), batch_first=True)
     assert packed.data.device.type == "mps" and packed.batch_sizes.device.type == "cpu"
+    for network in (nn.LSTM(1, 2), nn.GRU(1, 2), nn.RNN(1, 2)):
+        steps, lengths = nn.utils.rnn.pad_packed_sequence(network.to(far)(packed)[0])
+        assert (steps.device.type, lengths.device.type, lengths.tolist()) == ("mps", "cpu", [3, 2])
     assert nn.Linear(2, 2).to(far).cpu().weight.device.type == "cpu"
 
 
