@@ -8,6 +8,7 @@ Run `python -m benchmarks.augmentation`; it writes benchmarks/results/augmentati
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import cv2
 import numpy as np
@@ -67,7 +68,7 @@ def by_torchvision(clip: torch.Tensor, draw: Draw, k: int, rotate: bool) -> torc
     return tv.adjust_hue(clip, light["hue"]) if light["hue"] else clip
 
 
-def one_round(options: dict[str, float], arrays: list[np.ndarray]) -> dict:
+def one_round(options: dict[str, Any], arrays: list[np.ndarray]) -> dict:
     device, cores = mmlearn.device(), os.cpu_count() or 1
     on_host = torch.from_numpy(np.stack(arrays)).permute(0, 4, 1, 2, 3).contiguous()  # (B, C, T, H, W)
     if device.type == "cuda":
@@ -111,7 +112,7 @@ def one_round(options: dict[str, float], arrays: list[np.ndarray]) -> dict:
 
 def main() -> None:
     begin("augmentation")
-    arrays = [clip.video for clip in HanziClips(CLIPS, frames=FRAMES, image_size=SIDE)]
+    arrays = [clip.streams["video"] for clip in HanziClips(CLIPS, frames=FRAMES, image_size=SIDE)]
     rounds = {}
     for name, options in ROUNDS.items():
         print(f"\n{name}, on {mmlearn.device()}:")

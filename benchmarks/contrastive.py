@@ -66,7 +66,7 @@ def held_out() -> Tensor:
 
 def load() -> tuple[dict[str, Batch], Vocabulary]:
     clips = {split: HanziClips(size, split=split, length=2, frames=8) for split, size in SIZES.items()}
-    vocabulary = Vocabulary(clip.text for clip in clips["train"])
+    vocabulary = Vocabulary(clip.text or "" for clip in clips["train"])
     transforms = {"video": to_tensor, "audio": LogMel(), "text": vocabulary.encode}
     data = {split: collate(list(part), transforms) for split, part in clips.items()}
     for batch in data.values():
@@ -90,7 +90,11 @@ def prompts(vocabulary: Vocabulary, each: int = 8) -> tuple[Batch, Tensor]:
 
 
 def build(vocabulary: Vocabulary, names: list[str], criterion: ContrastiveLoss) -> ContrastiveModel:
-    new = {"video": VideoEncoder, "audio": AudioEncoder, "text": lambda: TextEncoder(len(vocabulary))}
+    new: dict[str, Callable[[], nn.Module]] = {
+        "video": VideoEncoder,
+        "audio": AudioEncoder,
+        "text": lambda: TextEncoder(len(vocabulary)),
+    }
     return ContrastiveModel({name: new[name]() for name in names}, dict.fromkeys(names, 128), 64, criterion)
 
 

@@ -38,9 +38,15 @@ def clips_of(root: str) -> list[Path]:
     return find_clips(Path(root), "s1")[::EVERY][:CLIPS]
 
 
+def pictures_of(path: Path) -> np.ndarray:
+    video = media.read_mp4(path, overshoot=True).video
+    assert video is not None
+    return video
+
+
 def mouth(path: Path) -> dict[str, Any]:
     """Return where the mouth of one clip is, and how steady its track."""
-    video = media.read_mp4(path, overshoot=True).video
+    video = pictures_of(path)
     faces = find_faces(video, min_size=SMALLEST, device="cpu")
     tracks = {name: track_face(video, faces=faces, smooth=s) for name, s in (("raw", 0.0), ("smooth", 0.1))}
     centers = {name: track.landmarks[:, 3:].mean(axis=1) for name, track in tracks.items()}  # (T, 2)
@@ -130,7 +136,7 @@ def main(root: str, folder: str) -> None:
 
     torch.set_num_threads(1)
     paths = clips_of(root)
-    videos = [media.read_mp4(path, overshoot=True).video for path in paths]
+    videos = [pictures_of(path) for path in paths]
     film, _ = read_video(fetch_film(), num_frames=24)
     peer, large = (MTCNN(keep_all=True, min_face_size=size) for size in (SMALLEST, SMALLEST_FILM))
     results: dict[str, Any] = {"networks_apart": networks_apart(peer)}

@@ -5,6 +5,7 @@ Run `python -m benchmarks.first_model` (about 6 minutes on 2 idle cores); it wri
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,8 +25,8 @@ SEEDS = [0, 1, 2]
 NAMES = ["video", "audio", "text"]
 NUMBER = Classification("number", 10)
 SIZES = {"train": 2000, "valid": 300, "test": 1000}
-NOISE = {"snr_db": 0.0, "noise": "babble", "occlusion": 0.3, "video_noise": 20.0, "text_noise": 0.3}
-SYNERGY_NOISE = {"snr_db": 5.0, "noise": "babble", "video_noise": 20.0}
+NOISE: dict[str, Any] = {"snr_db": 0.0, "noise": "babble", "occlusion": 0.3, "video_noise": 20.0, "text_noise": 0.3}
+SYNERGY_NOISE: dict[str, Any] = {"snr_db": 5.0, "noise": "babble", "video_noise": 20.0}
 
 
 def load(relation: str, noise: dict, vocabulary: Vocabulary | None = None) -> tuple[dict[str, Batch], Vocabulary]:
@@ -50,7 +51,11 @@ def build(
     names: list[str], num_tokens: int, num_classes: int, trained: dict[str, nn.Module] | None = None
 ) -> MultimodalModel:
     """A model of some modalities of the clips."""
-    new = {"video": VideoEncoder, "audio": AudioEncoder, "text": lambda: TextEncoder(num_tokens)}
+    new: dict[str, Callable[[], nn.Module]] = {
+        "video": VideoEncoder,
+        "audio": AudioEncoder,
+        "text": lambda: TextEncoder(num_tokens),
+    }
     return assemble({name: new[name]() for name in names}, num_classes, trained)
 
 
@@ -168,7 +173,7 @@ def main() -> None:
     begin("first_model")
     noisy, vocabulary = load("redundant", NOISE)
     agreeing, _ = load("synergy", SYNERGY_NOISE, vocabulary)
-    rows = {"numbers": [], "synergy": []}
+    rows: dict[str, list[Any]] = {"numbers": [], "synergy": []}
     for seed in SEEDS:
         alone = train_alone(noisy, len(vocabulary), seed)
         rows["numbers"].append(numbers(noisy, alone, len(vocabulary), seed))

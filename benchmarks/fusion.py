@@ -46,8 +46,8 @@ TOLD = {  # what the encoders learn to name: what the questions ask for, of what
     "audio": ["number"],
     "text": ["number", "direction"],
 }
-NOISE = {"snr_db": 0.0, "occlusion": 0.3, "video_noise": 20.0, "text_noise": 0.3}
-LITTLE = {"snr_db": 5.0, "video_noise": 20.0}
+NOISE: dict[str, Any] = {"snr_db": 0.0, "occlusion": 0.3, "video_noise": 20.0, "text_noise": 0.3}
+LITTLE: dict[str, Any] = {"snr_db": 5.0, "video_noise": 20.0}
 RUINED = {"snr_db": -15.0, "occlusion": 1.0, "video_noise": 80.0, "text_noise": 1.0}
 # Question: the clips' relation, their noise, and the label that is asked for with its number of classes.
 QUESTIONS: dict[str, tuple[str, dict[str, float], str, int]] = {
@@ -62,9 +62,12 @@ QUESTIONS: dict[str, tuple[str, dict[str, float], str, int]] = {
 
 def methods(rates: dict[str, float]) -> dict[str, Callable[..., nn.Module]]:
     """Every fusion, by name; `rates` tells those of steps how many of them a modality has in a second."""
-    target = {name: {"target": "video"} for name in ("FiLM", "cross-attention")}
-    clock = {name: {"steps_per_second": rates} for name in FUSIONS if uses_sequence(name)}
-    return {name: partial(build_fusion, name, **target.get(name, {}), **clock.get(name, {})) for name in FUSIONS}
+    options: dict[str, dict[str, Any]] = {name: {} for name in FUSIONS}
+    for name in filter(uses_sequence, FUSIONS):
+        options[name]["steps_per_second"] = rates
+    for name in ("FiLM", "cross-attention"):
+        options[name]["target"] = "video"
+    return {name: partial(build_fusion, name, **more) for name, more in options.items()}
 
 
 METHODS = list(methods(RATES))
@@ -140,7 +143,11 @@ def load(relation: str, noise: dict[str, float], vocabulary: Vocabulary) -> dict
 
 def train_encoders(data: dict[str, Batch], classes: dict[str, int], num_tokens: int, seed: int) -> dict[str, nn.Module]:
     """One encoder a modality, which can name what that modality tells."""
-    new = {"video": VideoEncoder, "audio": AudioEncoder, "text": lambda: TextEncoder(num_tokens)}
+    new: dict[str, Callable[[], nn.Module]] = {
+        "video": VideoEncoder,
+        "audio": AudioEncoder,
+        "text": lambda: TextEncoder(num_tokens),
+    }
     encoders = {}
     for name in NAMES:
         mmlearn.seed_everything(seed)
@@ -232,8 +239,8 @@ def run_seed(seed: int) -> dict[str, dict[str, float]]:
     """All methods on all questions with one seed: method → question → accuracy."""
     torch.set_num_threads(1)  # two seeds run side by side on two cores
     start = time.perf_counter()
-    clips = HanziClips(SIZES["train"], **NOISE)  # type: ignore[arg-type]
-    vocabulary = Vocabulary([*(clip.text for clip in clips), "□"])
+    clips = HanziClips(SIZES["train"], **NOISE)
+    vocabulary = Vocabulary([*(clip.text or "" for clip in clips), "□"])
     data: dict[str, dict[str, Batch]] = {}
     for noise in (NOISE, LITTLE):
         redundant = load("redundant", noise, vocabulary)

@@ -114,7 +114,7 @@ def train_alone(data: dict[str, Batch], seed: int) -> dict[str, nn.Module]:
     return alone
 
 
-def features(alone: dict[str, nn.Module], batch: Batch, moved: int = 0) -> Batch:
+def features(alone: dict[str, Any], batch: Batch, moved: int = 0) -> Batch:
     """Return vectors and steps of frozen encoders: the voice's at all levels, the lips' once or in `moved` versions."""
     video, audio = ({name: alone[name].encoders[name].eval()} for name in NAMES)
     heard = stack([encode(audio, at(level, batch)) for level in LEVELS])

@@ -124,7 +124,7 @@ def load(size: int, small: bool) -> tuple[dict[str, Batch], int]:
     side = 3 * size // 2  # of the clips' frames: the character fills two thirds
     frames = {} if size == 32 else {"frames": 8, "image_size": side}
     clips = {split: HanziClips(n, split=split, length=2, **frames) for split, n in counts.items()}  # type: ignore[arg-type]
-    vocabulary = Vocabulary(clip.text for clip in clips["train"])
+    vocabulary = Vocabulary(clip.text or "" for clip in clips["train"])
     data = {}
     for split, part in clips.items():
         batch, captions = cut_characters(part, size, ALPHABET), collate(list(part), {"text": vocabulary.encode})

@@ -26,6 +26,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -214,8 +215,8 @@ def check_dual(sizes: Sizes) -> dict[str, float]:
     device, found = mmlearn.device(), {}
     torch.manual_seed(0)
     sizes = sizes._replace(vision=sizes.vision | {"depth": 2}, words=sizes.words | {"depth": 2})  # compiles sooner
-    for name, settings in {"transformer": {}, "transformer with RoPE": {"rope": True}}.items():
-        model = Transformer(**sizes.vision, **settings).to(device)
+    for name, rope in {"transformer": False, "transformer with RoPE": True}.items():
+        model = Transformer(**sizes.vision, rope=rope).to(device)
         x = torch.randn(4, 50, sizes.vision["dim"], device=device)
         mask = torch.arange(50, device=device) < torch.tensor([[50], [30], [7], [50]], device=device)
         for title, real in {name: None, f"{name}, masked": mask}.items():
@@ -239,7 +240,7 @@ def loss_and_gradients(a: Tensor, b: Tensor, block_size: int | None) -> list[Ten
     scale = torch.tensor(14.3, device=a.device, dtype=a.dtype, requires_grad=True)
     loss = info_nce(a, b, scale, block_size=block_size)
     loss.backward()
-    return [loss.detach(), a.grad, b.grad, scale.grad]
+    return [loss.detach(), *(x.grad for x in (a, b, scale) if x.grad is not None)]
 
 
 # --- whole training steps ---------------------------------------------------------------------------------------------
@@ -301,9 +302,7 @@ def training_step(contender: Contender, batch: int, limit: float) -> dict[str, A
 def contrastive(sizes: Sizes, limit: float, record: Record) -> None:
     rows = {}
     for one in dual_encoders(sizes):
-        rows[one.name] = record.attempt(
-            f"contrastive, {one.name}", lambda one=one: training_step(one, sizes.batch, limit)
-        )
+        rows[one.name] = record.attempt(f"contrastive, {one.name}", partial(training_step, one, sizes.batch, limit))
     ours = rows.pop("mmlearn")
     peers = [row["samples_per_second"] for row in rows.values() if row]
     if ours:
@@ -321,7 +320,7 @@ def video_masked(sizes: Sizes, limit: float, record: Record) -> None:
         rows = {}
         for one in contenders:
             name = f"video masked, {one.name}, batch {batch}"
-            rows[one.name] = record.attempt(name, lambda one=one, batch=batch: training_step(one, batch, limit))
+            rows[one.name] = record.attempt(name, partial(training_step, one, batch, limit))
         ours, peer = rows["mmlearn"], rows.get("transformers")
         if ours:
             record.reach(f"video masked, share of ceiling, batch {batch}", ours["share_of_ceiling"])
@@ -381,10 +380,10 @@ def loss_alone(sizes: Sizes, limit: float, record: Record) -> None:
         long = size == sizes.longest
         calls = {} if long else {"ClipLoss": peer}
         for block in sizes.blocks[:2] if long else sizes.blocks:
-            calls[f"blocks of {block}"] = lambda a, b, scale, n=block: info_nce(a, b, scale, block_size=n)
+            calls[f"blocks of {block}"] = partial(info_nce, block_size=block)
         for name, call in calls.items():
             title = f"loss, {name}, {size}"
-            row = record.attempt(title, lambda call=call, size=size: time_loss(call, size, limit))
+            row = record.attempt(title, partial(time_loss, call, size, limit))
             if row and "milliseconds" in row:
                 fits[name, size] = row
                 shown = f"{row['milliseconds']:9.2f} ms {row['gb']:7.2f} GB, "
@@ -491,7 +490,7 @@ def main() -> None:
     agreed = []
     for name in arguments.only:
         check = CHECKS.get(name)
-        if check is None or record.attempt(f"numerics, {name}", lambda check=check: check(sizes)):
+        if check is None or record.attempt(f"numerics, {name}", partial(check, sizes)):
             agreed.append(name)
         forget()
     print(f"numerics agree for {', '.join(agreed) or 'nothing'}: {record.seconds():.0f} s", flush=True)

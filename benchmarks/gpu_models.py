@@ -26,7 +26,7 @@ class Sizes(NamedTuple):
 
     square: int
     image: int
-    vision: dict[str, int]
+    vision: dict[str, Any]
     words: dict[str, int]
     vocabulary: int
     batch: int
@@ -121,7 +121,7 @@ def dual_encoders(sizes: Sizes) -> list[Contender]:
     return contenders
 
 
-def shape(size: dict[str, int]) -> dict[str, int]:
+def shape(size: dict[str, int]) -> dict[str, Any]:
     """A size in transformers' words."""
     return {
         "hidden_size": size["dim"],
@@ -144,15 +144,21 @@ def videomae(sizes: Sizes) -> Contender:
 
     config = VideoMAEConfig()
     if sizes is SMOKE:
-        small = {"image_size": 32, "num_frames": 4, "decoder_hidden_size": 16, "decoder_num_hidden_layers": 1}
+        small: dict[str, Any] = {
+            "image_size": 32,
+            "num_frames": 4,
+            "decoder_hidden_size": 16,
+            "decoder_num_hidden_layers": 1,
+        }
         config = VideoMAEConfig(
             **shape(sizes.vision), **small, decoder_num_attention_heads=2, decoder_intermediate_size=32
         )
-    tokens = (config.image_size // 16) ** 2 * config.num_frames // 2
+    side = int(config.image_size)  # type: ignore[arg-type]
+    tokens = (side // 16) ** 2 * config.num_frames // 2
     device = mmlearn.device()
 
     def make(batch: int) -> tuple[Tensor, ...]:
-        video = torch.randn(batch, config.num_frames, 3, config.image_size, config.image_size, device=device)
+        video = torch.randn(batch, config.num_frames, 3, side, side, device=device)
         mask = torch.zeros(batch, tokens, dtype=torch.bool, device=device)
         mask[:, torch.randperm(tokens, device=device)[: round(0.9 * tokens)]] = True
         return video, mask

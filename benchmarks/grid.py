@@ -5,7 +5,9 @@ The peer in the same run is a linear baseline: a 20x12 grey mouth or the log-mel
 """
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -49,7 +51,7 @@ def load(root: str) -> dict[str, list[Clip]]:
 
 def build(names: list[str], num_classes: int, trained: dict[str, nn.Module] | None = None) -> MultimodalModel:
     """A model of mouth, voice or both."""
-    new = {
+    new: dict[str, Callable[[], nn.Module]] = {
         "video": lambda: VideoEncoder(SIZE, tubelet=3, width=24, dropout=0.3, pool=PositionwisePool(128, steps=25)),
         "audio": AudioEncoder,
     }
@@ -62,7 +64,8 @@ def baseline(train: list[Clip], test: list[Clip], label: str) -> dict[str, float
 
     def features(clips: list[Clip]) -> dict[str, np.ndarray]:
         mouths = [
-            [cv2.resize(frame, (20, 12), interpolation=cv2.INTER_AREA).mean(2) for frame in c.video] for c in clips
+            [cv2.resize(frame, (20, 12), interpolation=cv2.INTER_AREA).mean(2) for frame in c.streams["video"]]
+            for c in clips
         ]
         return {
             "video": np.array(mouths).reshape(len(clips), -1),
@@ -70,7 +73,7 @@ def baseline(train: list[Clip], test: list[Clip], label: str) -> dict[str, float
         }
 
     seen, unseen = features(train), features(test)
-    reduced = {}
+    reduced: dict[str, tuple[np.ndarray, ...]] = {}
     for name in seen:
         pipe = make_pipeline(PCA(100, random_state=0), StandardScaler()).fit(seen[name])
         reduced[name] = (pipe.transform(seen[name]), pipe.transform(unseen[name]))
@@ -89,7 +92,7 @@ def main(root: str) -> None:
     train, valid, test = (collate(part, transforms) for part in clips.values())
     linear = {label: baseline(clips["train"] + clips["valid"], clips["test"], label) for label in LABELS}
     print("linear baseline:", linear, flush=True)
-    rows = {label: [] for label in LABELS}
+    rows: dict[str, list[Any]] = {label: [] for label in LABELS}
     for seed in SEEDS:
         for label, num_classes in LABELS.items():
             task, scores, alone = Classification(label, num_classes), {}, {}

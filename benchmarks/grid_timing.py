@@ -71,7 +71,7 @@ def build(name: str, width: int, steps: dict[str, int]) -> MultimodalModel:
         encoder: nn.Module = VideoEncoder(SIZE, tubelet=3, width=12, dropout=0.2, pool=pool)
     else:
         encoder = AudioEncoder(dropout=0.2)
-        encoder.pool = pool
+        encoder.pool = pool  # type: ignore[assignment]
     head = nn.Sequential(nn.GELU(), nn.Linear(128, width))
     return MultimodalModel({name: encoder}, ConcatFusion({name: 128}, dim=128), head)
 

@@ -3,6 +3,8 @@
 Run `python -m benchmarks.log_mel`; it writes benchmarks/results/log_mel.json.
 """
 
+from typing import Any
+
 import librosa
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from mmlearn import device
 from mmlearn.preprocessing.audio import LogMel
 
 RATE, CLIPS = 16_000, 64
-SETTINGS = {"n_fft": 400, "hop_length": 160, "n_mels": 64}
+SETTINGS: dict[str, Any] = {"n_fft": 400, "hop_length": 160, "n_mels": 64}
 
 
 def with_librosa(audio: np.ndarray) -> np.ndarray:

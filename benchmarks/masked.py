@@ -57,7 +57,7 @@ CLIPS = {"train": 4000, "valid": 100, "test": 400}
 FRAMES, SIDE = 8, 32  # a clip has 8 frames of 32 x 32 pixels
 SIZE = {"dim": 96, "depth": 2, "num_heads": 4}
 DECODER = {"dim": 64, "depth": 1, "num_heads": 4}
-PATCH = {"video": (2, 8, 8), "audio": (8, 16)}
+PATCH: dict[str, Any] = {"video": (2, 8, 8), "audio": (8, 16)}
 UNITS = {"video": (0.5, 0.3), "audio": (-11.0, 4.0)}  # mean and deviation
 FACTS = {"direction": 4, "thing": 12}  # what probes are asked for, and how many classes each has
 LABELS = [5, 20, 80]  # a class
@@ -101,7 +101,7 @@ def louder(embed: TokenEmbedding, times: float = 15) -> None:
     """Raise embeddings from deviation 0.02: in a model this small, a block's output would drown them."""
     with torch.no_grad():
         for codes in (embed.embed.weight, embed.places.learned):
-            codes.mul_(times)
+            codes.mul_(times)  # type: ignore[union-attr]
 
 
 def pretrain(model: nn.Module, data: Data, part: str, seed: int, epochs: int | None = None) -> nn.Module:
@@ -129,7 +129,7 @@ def probe(x: dict[str, Tensor], data: Data, seed: int, fact: str, few: int) -> f
     return linear_probe(x["train"][rows], y[rows], x["test"], data["test"].labels[fact], seed)
 
 
-def encode(encoder: nn.Module, name: str, data: Data) -> dict[str, Tensor]:
+def encode(encoder: Any, name: str, data: Data) -> dict[str, Tensor]:
     encoder.eval()
     return {s: features(lambda b: encoder.steps(b.data[name], b.mask.get(name)), data[s]) for s in ("train", "test")}
 
@@ -240,7 +240,7 @@ def language(data: Data, vocabulary: Vocabulary, words: str | None, seed: int) -
 
 
 def joint_model(vocabulary: Vocabulary, drop_modalities: float = 0.3) -> JointMaskedAutoencoder:
-    embeds = {
+    embeds: dict[str, Any] = {
         "video": PatchEmbedding((FRAMES, SIDE, SIDE), PATCH["video"], SIZE["dim"], positions="waves"),
         "audio": PatchEmbedding((136, 64), PATCH["audio"], SIZE["dim"], channels=1, positions="waves"),
         "text": TokenEmbedding(len(vocabulary), SIZE["dim"], 64),
@@ -308,7 +308,7 @@ def joint(data: Data, vocabulary: Vocabulary, drop_modalities: float, seed: int)
 
 # All of it
 
-Plan = dict[str, dict[str, tuple[list[int], Callable[[int], Scores]]]]
+Plan = dict[str, dict[str, tuple[list[int], Callable[..., Scores]]]]
 
 
 def plan(data: Data, vocabulary: Vocabulary) -> Plan:

@@ -9,6 +9,7 @@ import importlib
 import os
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,12 @@ def repeat(source: Path, path: Path, copies: int) -> None:
         stream = container.streams.video[0]
         target = out.add_stream_from_template(stream)
         packets = [p for p in container.demux(stream) if p.size]
+        length = stream.duration or 0
         for copy in range(copies):
             for packet in packets:
                 part = av.Packet(bytes(packet))
-                part.stream, part.time_base, part.is_keyframe = target, stream.time_base, packet.is_keyframe
-                part.pts, part.dts = (stamp + copy * stream.duration for stamp in (packet.pts, packet.dts))
+                part.stream, part.time_base, part.is_keyframe = target, packet.time_base, packet.is_keyframe
+                part.pts, part.dts = ((stamp or 0) + copy * length for stamp in (packet.pts, packet.dts))
                 part.duration = packet.duration
                 out.mux(part)
 
@@ -156,12 +158,10 @@ def short_clip(path: Path, peers: list[str]) -> dict[str, Any]:
         calls["decord, 1 thread"] = lambda: with_decord(path, indices, 1)
     if "torchcodec" in peers:
         for mode in ("exact", "approximate"):
-            calls[f"torchcodec, {mode}"] = lambda mode=mode: with_torchcodec(path, times, mode, 1)  # its default
-            calls[f"torchcodec, {mode}, OpenCV resizes"] = lambda mode=mode: with_torchcodec_and_opencv(
-                path, times, mode
-            )
-            calls[f"torchcodec, {mode}, 2 threads"] = lambda mode=mode: with_torchcodec(path, times, mode, 2)
-            calls[f"torchcodec, {mode}, FFmpeg's choice"] = lambda mode=mode: with_torchcodec(path, times, mode, 0)
+            calls[f"torchcodec, {mode}"] = partial(with_torchcodec, path, times, mode, 1)  # its default
+            calls[f"torchcodec, {mode}, OpenCV resizes"] = partial(with_torchcodec_and_opencv, path, times, mode)
+            calls[f"torchcodec, {mode}, 2 threads"] = partial(with_torchcodec, path, times, mode, 2)
+            calls[f"torchcodec, {mode}, FFmpeg's choice"] = partial(with_torchcodec, path, times, mode, 0)
     timed = measure(calls, repeats=9)
     rates = {name: 1 / row["median"] for name, row in timed.items()}
     for name, rate in sorted(rates.items(), key=lambda item: -item[1]):

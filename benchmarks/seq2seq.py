@@ -91,7 +91,7 @@ def load() -> tuple[dict[str, Batch], dict[str, Vocabulary], list[Clip]]:
     for split, part in clips.items():
         made[split] = [
             Clip(
-                {"video": clip.video, "audio": clip.audio[: round(clip.labels["duration"] * RATE)]}
+                {"video": clip.video, "audio": clip.streams["audio"][: round(clip.labels["duration"] * RATE)]}
                 | {name: function(clip) for name, function in write.items()}
             )
             for clip in part
@@ -106,7 +106,7 @@ def load() -> tuple[dict[str, Batch], dict[str, Vocabulary], list[Clip]]:
     }
     transforms: dict[str, Callable[[Any], torch.Tensor]] = {"video": to_tensor, "audio": coarse}
     for name in ("pinyin", "strokes", "caption"):
-        transforms[name] = lambda text, name=name: known[name].encode(text, add_ends=True)
+        transforms[name] = partial(known[name].encode, add_ends=True)
     transforms["shown"] = known["shown"].encode
     return {split: collate(part, transforms) for split, part in made.items()}, known, list(clips["test"])
 
@@ -120,7 +120,7 @@ def look(reader: Reader, batch: Batch) -> Batch:
     return replace(batch, data=batch.data | {"seen": torch.cat(parts).transpose(1, 2).contiguous()}, present=there)
 
 
-def build(name: str, num_tokens: int, cell: str, attention: str = "additive", forcing: float = 1.0) -> EncoderDecoder:
+def build(name: str, num_tokens: int, cell: Any, attention: Any = "additive", forcing: float = 1.0) -> EncoderDecoder:
     """A model that writes pinyin from sound, strokes from the picture, or a caption from both."""
     both = attention != "last"  # with "last" the encoder reads forwards only, as in Sutskever et al. (2014)
     features = {"pinyin": {"audio": 64}, "strokes": {"seen": DIM}, "caption": {"audio": 64, "seen": DIM}}[name]

@@ -132,14 +132,16 @@ def load(root: str, smoke: bool = False) -> dict[str, Batch]:
     grid = Grid(root)
     if not cache.is_file():
         clips = list(grid)
-        mouths = follow(np.stack([[cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in clip.video] for clip in clips]))
+        mouths = follow(
+            np.stack([[cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in clip.streams["video"]] for clip in clips])
+        )
         tokens = torch.tensor([[SLOTS[k][label] for k, label in enumerate(clip.labels.values())] for clip in clips])
         frames = torch.full((len(clips), FRAMES), BLANK)
         for row, (clip, labelling) in enumerate(zip(clips, tokens.tolist(), strict=True)):
             for word, token in zip(clip.words, labelling, strict=True):
                 start = round(word.start * FPS)
                 frames[row, start : max(start + 1, round(word.end * FPS))] = token
-        audio = torch.from_numpy(np.stack([(clip.audio * 32768).astype(np.int16) for clip in clips]))
+        audio = torch.from_numpy(np.stack([(clip.streams["audio"] * 32768).astype(np.int16) for clip in clips]))
         torch.save(
             {"video": torch.from_numpy(mouths)[:, None], "audio": audio, "tokens": tokens, "frames": frames}, cache
         )
@@ -244,7 +246,7 @@ def words_of(batch: Batch, longest: int = 18) -> Batch:
 
 
 def build(*names: str) -> SpeechRecognizer:
-    new = {"video": lambda: LipEncoder(SIZE), "audio": VoiceEncoder}
+    new: dict[str, Callable[[], nn.Module]] = {"video": lambda: LipEncoder(SIZE), "audio": VoiceEncoder}
     return SpeechRecognizer({name: new[name]() for name in names}, len(SPOKEN) + 1)
 
 

@@ -47,14 +47,16 @@ RATE, BANDS, DIM = 16_000, 24, 64
 NUMBER = Classification("number", 10)
 SIZES = {"train": 1000, "valid": 200, "test": 1000, "all": 2000}  # "all": clips to learn from where all steps meet
 EPOCHS = 8
-STATED = {"sizes": {"train": 800, "valid": 100, "test": 500}, "epochs": 7, "lr": 3e-3}
-STATED_NOISE = {"clean": {}, "babble, 0 dB": {"snr_db": NOISE["snr_db"], "noise": NOISE["noise"]}}
+STATED: dict[str, Any] = {"sizes": {"train": 800, "valid": 100, "test": 500}, "epochs": 7, "lr": 3e-3}
+BABBLE: dict[str, Any] = {"snr_db": NOISE["snr_db"], "noise": NOISE["noise"]}
+STATED_NOISE: dict[str, dict[str, Any]] = {"clean": {}, "babble, 0 dB": BABBLE}
 HEARD = {"shared": None, "3 → 5": "5", "5 → 3": "3"}  # who is kept for testing
 DIRECTIONS = {"3 → 5": ("3", "5"), "5 → 3": ("5", "3")}  # trained on, tested on
 ODD = ("whisper", "robo", "Robot", "Demonic", "croak", "announcer", "klatt", "fast", "Tweaky")  # hardly people
-CHANGES = {"people": 16, "semitones": 8.0, "formants": 1.2, "tempo": 1.4}  # that one voice is changed into; how far
+# that one voice is changed into; how far
+CHANGES: dict[str, Any] = {"people": 16, "semitones": 8.0, "formants": 1.2, "tempo": 1.4}
 WIDEST = 1.3  # factor of vocal tract warping
-ADAPTING = {"clips": 10, "steps": 60, "lr": 1e-3, "replayed": 54}  # not tuned
+ADAPTING: dict[str, Any] = {"clips": 10, "steps": 60, "lr": 1e-3, "replayed": 54}  # not tuned
 LADDER: dict[str, dict[str, bool]] = {
     "as it is": {},
     "bands standardized": {"standardize": True},
@@ -74,7 +76,7 @@ def stored(name: str, settings: list[Any], make: Callable[[], Speaker]) -> Speak
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         whole = path.with_suffix(".new.npz")
-        np.savez(whole, **make())
+        np.savez(whole, allow_pickle=False, **make())
         whole.replace(path)
     with np.load(path) as file:
         return dict(file)

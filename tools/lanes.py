@@ -47,7 +47,8 @@ LANES = ("colab", "newest", "lowest")
 NEWEST = ("3.15", "3.14", "3.13", "3.12", "3.11")  # what all dependencies have wheels for, the newest first
 KERNEL = ("ipykernel", "nbclient", "IPython")  # what runs a notebook
 TESTS = ("pytest", "hypothesis", "transformers", "peft")  # what the unit tests need besides the course
-SHOWN = ("torch", "torchvision", "torchaudio", "numpy", "scipy", "scikit-learn", "opencv-python", "av", "librosa")
+SHOWN: tuple[str, ...] = ("torch", "torchvision", "torchaudio", "numpy", "scipy", "scikit-learn", "opencv-python")
+SHOWN += ("av", "librosa")
 SHOWN += ("matplotlib", "transformers", "accelerate", "ipython", "ipykernel", "ipywidgets")  # versions in the record
 TIMEOUT = 900  # seconds a cell: lanes also run on busy machines
 

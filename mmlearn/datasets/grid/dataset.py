@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -136,6 +136,10 @@ class Grid:
     def __len__(self) -> int:
         """Return the number of clips."""
         return len(self._rows)
+
+    def __iter__(self) -> Iterator[Clip]:
+        """Go through all clips in their order."""
+        return (self[index] for index in range(len(self)))
 
     def __getitem__(self, index: int) -> Clip:
         """Return a clip; its arrays are its own."""
