@@ -47,6 +47,10 @@ def where_present(present: Tensor | None, tensor: Tensor, otherwise: Tensor | fl
     `torch.where` chooses: multiplying by the mask would keep NaN, in the output and in the gradient.
 
     Chapter: fusion/feature.
+
+    Examples:
+        >>> where_present(torch.tensor([True, False]), torch.ones(2, 1), 5.0).tolist()
+        [[1.0], [5.0]]
     """
     if present is None:
         return tensor
@@ -79,6 +83,10 @@ def zero_missing(tensor: Tensor, present: Tensor) -> Tensor:
 
     Returns:
         A tensor like the first.
+
+    Examples:
+        >>> zero_missing(torch.ones(2, 2), torch.tensor([True, False])).tolist()
+        [[1.0, 1.0], [0.0, 0.0]]
     """
     keep = present.view(-1, *[1] * (tensor.ndim - 1))  # (B, 1, …, 1)
     if not tensor.is_floating_point():

@@ -27,6 +27,11 @@ class AudioEncoder(nn.Module):
         dropout: Share of features dropped before pooling.
 
     Chapter: start/first_model.
+
+    Examples:
+        >>> import torch
+        >>> AudioEncoder()(torch.zeros(2, 64, 100)).shape
+        torch.Size([2, 128])
     """
 
     def __init__(self, num_mels: int = 64, dim: int = 128, width: int = 64, dropout: float = 0.1) -> None:
@@ -66,6 +71,11 @@ class AudioTransformer(nn.Module):
         size, positions, dropout, drop_path, checkpoint, pool: See `VideoTransformer`.
 
     Chapter: pretraining/masked.
+
+    Examples:
+        >>> import torch
+        >>> AudioTransformer()(torch.zeros(2, 64, 100)).shape
+        torch.Size([2, 128])
     """
 
     def __init__(

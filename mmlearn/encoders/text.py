@@ -25,6 +25,10 @@ class TextEncoder(nn.Module):
         dropout: Share of features dropped before pooling.
 
     Chapter: start/first_model.
+
+    Examples:
+        >>> TextEncoder(num_tokens=50)(torch.tensor([[3, 4, 5]])).shape
+        torch.Size([1, 128])
     """
 
     def __init__(self, num_tokens: int, dim: int = 128, dropout: float = 0.1) -> None:
@@ -61,6 +65,10 @@ class TextTransformer(nn.Module):
         causal: Whether a token sees only those before it, as in CLIP's text encoder.
 
     Chapters: pretraining/contrastive, pretraining/masked.
+
+    Examples:
+        >>> TextTransformer(50)(torch.tensor([[3, 4, 5]])).shape
+        torch.Size([1, 128])
     """
 
     def __init__(

@@ -33,6 +33,11 @@ class VideoEncoder(nn.Module):
         ValueError: If a side is no multiple of 16.
 
     Chapter: start/first_model.
+
+    Examples:
+        >>> import torch
+        >>> VideoEncoder()(torch.zeros(2, 3, 8, 48, 48, dtype=torch.uint8)).shape
+        torch.Size([2, 128])
     """
 
     def __init__(
@@ -100,6 +105,11 @@ class VideoTransformer(nn.Module):
         pool: Module from steps (B, N, dim) and their mask to (B, dim); by default `AttentionPool`.
 
     Chapter: pretraining/masked.
+
+    Examples:
+        >>> import torch
+        >>> VideoTransformer()(torch.zeros(1, 3, 16, 48, 48)).shape
+        torch.Size([1, 128])
     """
 
     def __init__(

@@ -22,6 +22,11 @@ class ImageTransformer(nn.Module):
         size, positions, dropout, drop_path, checkpoint, pool: See `VideoTransformer`.
 
     Chapter: pretraining/contrastive.
+
+    Examples:
+        >>> import torch
+        >>> ImageTransformer()(torch.zeros(2, 3, 48, 48)).shape
+        torch.Size([2, 128])
     """
 
     def __init__(

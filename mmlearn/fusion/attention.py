@@ -281,6 +281,11 @@ class BottleneckFusion(nn.Module):
         ValueError: If `fuse_from` is not from 0 to `depth`.
 
     Chapter: fusion/attention.
+
+    Examples:
+        >>> fusion = BottleneckFusion({"video": 64, "audio": 32}, dim=16)
+        >>> fusion({"video": torch.zeros(2, 8, 64), "audio": torch.zeros(2, 20, 32)}).shape
+        torch.Size([2, 16])
     """
 
     uses_sequence = True

@@ -27,6 +27,11 @@ class ConcatFusion(nn.Module):
         dim: Width of the output, also `.out_dim`.
 
     Chapters: start/first_model, fusion/feature.
+
+    Examples:
+        >>> fusion = ConcatFusion({"video": 64, "audio": 32}, dim=16)
+        >>> fusion({"video": torch.zeros(2, 64), "audio": torch.zeros(2, 32)}).shape
+        torch.Size([2, 16])
     """
 
     def __init__(self, dims: Mapping[str, int], dim: int = 128) -> None:

@@ -25,6 +25,10 @@ class Attention(nn.Module):
         ValueError: If `dim` is no multiple of `num_heads`.
 
     Chapter: fusion/attention.
+
+    Examples:
+        >>> Attention(16, num_heads=2)(torch.zeros(2, 5, 16)).shape
+        torch.Size([2, 5, 16])
     """
 
     def __init__(self, dim: int, num_heads: int = 4, context_dim: int | None = None, dropout: float = 0.0) -> None:

@@ -30,6 +30,10 @@ def sinusoidal_encoding(seconds: Tensor, dim: int, shortest: float = 0.1, longes
         ValueError: If `dim` is odd.
 
     Chapter: fusion/attention.
+
+    Examples:
+        >>> sinusoidal_encoding(torch.tensor([0.0, 0.5]), 8).shape
+        torch.Size([2, 8])
     """
     if dim % 2:
         raise ValueError(f"dim is {dim}; expected an even number: each wavelength takes a sine and a cosine")
@@ -66,6 +70,10 @@ def sinusoidal_encoding_nd(
         ValueError: If `dim` is odd, or too small for that many axes.
 
     Chapter: pretraining/masked.
+
+    Examples:
+        >>> sinusoidal_encoding_nd((4, 4), 16).shape
+        torch.Size([16, 16])
     """
     axes = len(grid)
     width = dim // (2 * axes) * 2  # of each axis but the first

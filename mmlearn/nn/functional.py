@@ -10,7 +10,12 @@ def at_least_float32(tensor: Tensor) -> torch.dtype:
 
 
 def to_float32(tensor: Tensor) -> Tensor:
-    """Return a tensor in float32 at least. Chapter: pretraining/autoencoder."""
+    """Return a tensor in float32 at least. Chapter: pretraining/autoencoder.
+
+    Examples:
+        >>> to_float32(torch.ones(1, dtype=torch.float16)).dtype
+        torch.float32
+    """
     return tensor.to(at_least_float32(tensor))
 
 
@@ -35,6 +40,10 @@ def standardize(x: Tensor, mask: Tensor | None = None) -> Tensor:
         mask: bool (B, N), True where a step is real; the steps that are not keep no influence.
 
     Chapter: start/first_model.
+
+    Examples:
+        >>> standardize(torch.tensor([[1.0, 3.0]])).round(decimals=2).tolist()
+        [[-1.0, 1.0]]
     """
     x, dims = to_float32(x), tuple(range(1, x.ndim))
     if mask is None:

@@ -30,6 +30,10 @@ def patchify(x: Tensor, patch: Sequence[int]) -> Tensor:
         ValueError: If a side is no multiple of its patch's.
 
     Chapter: pretraining/masked.
+
+    Examples:
+        >>> patchify(torch.zeros(2, 3, 8, 32, 32), (2, 8, 8)).shape  # 4 · 4 · 4 patches of 3 · 2 · 8 · 8 numbers
+        torch.Size([2, 64, 384])
     """
     sides, axes = x.shape[2:], len(patch)
     if len(sides) != axes or any(side % p for side, p in zip(sides, patch, strict=True)):
@@ -49,6 +53,11 @@ def unpatchify(patches: Tensor, grid: Sequence[int], patch: Sequence[int]) -> Te
         patch: Sides of a patch.
 
     Chapter: pretraining/masked.
+
+    Examples:
+        >>> x = torch.rand(1, 3, 4, 4)
+        >>> torch.equal(unpatchify(patchify(x, (2, 2)), (2, 2), (2, 2)), x)
+        True
     """
     axes = len(grid)
     x = patches.reshape(len(patches), *grid, -1, *patch)  # (B, n₁, n₂, …, C, p₁, p₂, …)

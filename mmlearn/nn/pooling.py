@@ -16,6 +16,10 @@ class AttentionPool(nn.Module):
         dim: Width D of a step.
 
     Chapter: start/first_model.
+
+    Examples:
+        >>> AttentionPool(8)(torch.zeros(2, 5, 8)).shape
+        torch.Size([2, 8])
     """
 
     def __init__(self, dim: int) -> None:
@@ -46,6 +50,10 @@ class PositionwisePool(nn.Module):
         width: Width of a narrowed step.
 
     Chapter: start/first_model.
+
+    Examples:
+        >>> PositionwisePool(8, steps=5)(torch.zeros(2, 5, 8)).shape
+        torch.Size([2, 8])
     """
 
     def __init__(self, dim: int, steps: int, width: int = 32) -> None:

@@ -34,6 +34,11 @@ class RecurrentEncoder(nn.Module):
         ValueError: If it is unclear what it reads, the cell is unknown, or `dim` is odd and there are two directions.
 
     Chapter: finetuning/seq2seq.
+
+    Examples:
+        >>> encoder = RecurrentEncoder(num_features=64, dim=32, cell="gru")
+        >>> encoder(torch.zeros(2, 64, 100)).shape
+        torch.Size([2, 32])
     """
 
     def __init__(

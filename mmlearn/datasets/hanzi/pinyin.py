@@ -25,6 +25,10 @@ def pinyin_of(char: str) -> str | None:
         ValueError: if `char` is not exactly one character.
 
     Source: pypinyin. Chapter: start/dataset.
+
+    Examples:
+        >>> pinyin_of("红")
+        'hóng'
     """
     return _first_reading(char, Style.TONE)
 
@@ -45,6 +49,10 @@ def zhuyin_of(char: str) -> str | None:
         ValueError: if `char` is not exactly one character.
 
     Source: pypinyin; Debian's gcin-voice. Chapter: start/dataset.
+
+    Examples:
+        >>> zhuyin_of("红")
+        'ㄏㄨㄥ2'
     """
     reading = _first_reading(char, Style.BOPOMOFO)
     if reading is None:

@@ -161,6 +161,10 @@ def balanced_weights(labels: Tensor, num_classes: int) -> Tensor:
         ValueError: If a class has no sample, or there are more classes.
 
     Chapter: finetuning/classification.
+
+    Examples:
+        >>> balanced_weights(torch.tensor([0, 0, 0, 1]), 2)
+        tensor([0.6667, 2.0000])
     """
     labels = labels[labels != IGNORED]
     counts = labels.bincount(minlength=num_classes)  # (K,)

@@ -34,6 +34,10 @@ def few_shot_subset(labels: Tensor, per_class: int, seed: int = 0) -> Tensor:
         ValueError: If `per_class` is not positive, or a class has fewer samples; it says which.
 
     Chapters: pretraining/autoencoder, finetuning/classification.
+
+    Examples:
+        >>> few_shot_subset(torch.tensor([0, 1, 0, 1]), 1, seed=0).shape
+        torch.Size([2])
     """
     if per_class < 1:
         raise ValueError(f"per_class is {per_class}; expected at least 1")

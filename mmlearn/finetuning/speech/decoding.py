@@ -18,6 +18,10 @@ def collapse(path: Iterable[int], *, blank: int = 0) -> list[int]:
     """Merge a path's repeats, then drop its blanks: Graves et al.'s map from paths to labellings.
 
     Chapter: finetuning/speech.
+
+    Examples:
+        >>> collapse([1, 1, 0, 1, 2, 2])
+        [1, 1, 2]
     """
     found, last = [], blank
     for token in path:
@@ -36,6 +40,10 @@ def ctc_greedy(log_probs: Tensor, mask: Tensor | None = None, *, blank: int = 0)
         blank: Which token is the blank.
 
     Chapter: finetuning/speech.
+
+    Examples:
+        >>> ctc_greedy(torch.tensor([[[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]]]).log())
+        [[1, 1]]
     """
     paths = log_probs.argmax(dim=2)  # (B, T)
     if mask is not None:

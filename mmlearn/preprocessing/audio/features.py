@@ -36,6 +36,10 @@ class LogMel(nn.Module):
         ValueError: If one of these is out of range.
 
     Chapters: start/first_model, preprocessing/audio.
+
+    Examples:
+        >>> LogMel()(torch.zeros(2, 16_000)).shape
+        torch.Size([2, 64, 101])
     """
 
     filters: Tensor

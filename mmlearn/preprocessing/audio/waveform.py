@@ -87,6 +87,10 @@ def to_mono(audio: np.ndarray, channel: Channel = "mean") -> np.ndarray:
             weights for so many.
 
     Chapter: preprocessing/audio.
+
+    Examples:
+        >>> to_mono(np.array([[0.5, -0.5], [0.25, 0.75]], np.float32)).tolist()
+        [0.375, 0.125]
     """
     array = as_array(audio)
     array = check_audio(array, ndim=min(array.ndim, 2) or 1)
@@ -132,6 +136,10 @@ def level(audio: np.ndarray) -> float:
         ValueError: If the audio is not finite floats (S,).
 
     Chapter: preprocessing/audio.
+
+    Examples:
+        >>> round(level(np.full(100, 0.1, np.float32)), 3)
+        -20.0
     """
     return _decibels(_power(check_audio(audio)))
 
@@ -236,6 +244,10 @@ def pad_or_cut(
         ValueError: If `length` is not positive, `keep` is unknown, or "random" comes without a generator.
 
     Chapter: preprocessing/audio.
+
+    Examples:
+        >>> pad_or_cut(np.ones(2, np.float32), 4).tolist()
+        [1.0, 1.0, 0.0, 0.0]
     """
     audio = as_array(audio)
     whole = is_number(length) and length >= 1 and length == int(length)

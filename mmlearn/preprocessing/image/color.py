@@ -34,6 +34,10 @@ def bgr_to_rgb(frames: Frames) -> Frames:
         TypeError, ValueError: If the frames have no three or four channels.
 
     Chapter: preprocessing/image.
+
+    Examples:
+        >>> bgr_to_rgb(np.array([[[1, 2, 3]]], np.uint8)).tolist()
+        [[[3, 2, 1]]]
     """
     size_of(frames, channels=(3, 4))
     order = [2, 1, 0, 3][: channels_of(frames)]
@@ -51,6 +55,10 @@ def to_gray(frames: Frames) -> Frames:
         TypeError, ValueError: If the frames are not RGB.
 
     Chapter: preprocessing/image.
+
+    Examples:
+        >>> to_gray(np.array([[[255, 0, 0]]], np.uint8)).ravel().tolist()
+        [76]
     """
     size_of(frames, channels=(3,))
     if isinstance(frames, np.ndarray):

@@ -36,7 +36,12 @@ def crop(frames: Frames, top: int, left: int, height: int, width: int) -> Frames
 
 
 def center_crop(frames: Frames, size: int | tuple[int, int]) -> Frames:
-    """Cut the middle out; what cannot be centred lies half a pixel up or left. See `crop`."""
+    """Cut the middle out; what cannot be centred lies half a pixel up or left. See `crop`.
+
+    Examples:
+        >>> center_crop(np.arange(16, dtype=np.uint8).reshape(4, 4), 2).tolist()
+        [[5, 6], [9, 10]]
+    """
     (h, w), (height, width) = size_of(frames), pair(size)
     return crop(frames, (h - height) // 2, (w - width) // 2, height, width)
 

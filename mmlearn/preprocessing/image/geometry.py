@@ -60,6 +60,10 @@ def resize(
         TypeError, ValueError: If an argument is not as described.
 
     Chapter: preprocessing/image.
+
+    Examples:
+        >>> resize(np.zeros((120, 160, 3), np.uint8), (60, 80)).shape
+        (60, 80, 3)
     """
     old, new = size_of(frames), pair(size)
     if fit in ("inside", "cover"):
@@ -167,6 +171,11 @@ def letterbox(frames: Frames, size: int | tuple[int, int], fill: float | Sequenc
         TypeError, ValueError: If an argument is not as described.
 
     Chapter: preprocessing/image.
+
+    Examples:
+        >>> picture, box = letterbox(np.zeros((120, 160, 3), np.uint8), 80)
+        >>> picture.shape, box
+        ((80, 80, 3), Box(top=10, left=0, height=60, width=80))
     """
     height, width = pair(size)
     small = resize(frames, (height, width), fit="inside")
@@ -230,6 +239,10 @@ def flip(frames: Frames, horizontal: bool = True) -> Frames:
         TypeError, ValueError: If these are no frames.
 
     Chapter: preprocessing/image.
+
+    Examples:
+        >>> flip(np.arange(3)[None].astype(np.uint8)).tolist()
+        [[2, 1, 0]]
     """
     size_of(frames)
     if isinstance(frames, np.ndarray):

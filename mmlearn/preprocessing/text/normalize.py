@@ -38,6 +38,10 @@ def normalize(text: str, *, lower: bool = False) -> str:
         TypeError: If it is no string.
 
     Chapter: preprocessing/text.
+
+    Examples:
+        >>> normalize("３座　红色的山")
+        '3座 红色的山'
     """
     check_text(text)
     text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

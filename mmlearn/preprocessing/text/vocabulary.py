@@ -35,6 +35,10 @@ def characters(text: str) -> list[str]:
         TypeError: If it is no string.
 
     Chapter: preprocessing/text.
+
+    Examples:
+        >>> characters("三座mountains")
+        ['三', '座', 'mountains']
     """
     check_text(text)
     return _UNITS.findall(text)
@@ -50,6 +54,10 @@ def pinyin_syllables(text: str) -> list[str]:
         TypeError: If it is no string.
 
     Source: pypinyin. Chapter: preprocessing/text.
+
+    Examples:
+        >>> pinyin_syllables("银行")
+        ['yin2', 'hang2']
     """
     from pypinyin import Style, lazy_pinyin
 
@@ -76,6 +84,11 @@ class Vocabulary:
         TypeError: If `texts` is a single string, or holds something else than strings.
 
     Chapters: start/first_model, preprocessing/text.
+
+    Examples:
+        >>> vocabulary = Vocabulary(["三座山", "两条鱼"])
+        >>> vocabulary.encode("三条龙").tolist(), vocabulary.decode(vocabulary.encode("三条龙"))
+        ([2, 6, 1], '三条□')
     """
 
     PAD, UNKNOWN = 0, 1

@@ -53,6 +53,11 @@ def info_nce(
         ValueError: If shapes do not fit, `reduction` is unknown, or `positives` is a matrix where ids are needed.
 
     Chapter: pretraining/contrastive.
+
+    Examples:
+        >>> x = torch.eye(4)
+        >>> round(info_nce(x, x, 100.0).item(), 4)
+        0.0
     """
     _check_pair(a, b, present, positives, reduction)
     scale = torch.as_tensor(logit_scale, dtype=at_least_float32(a), device=a.device)

@@ -35,6 +35,10 @@ def ranks(
         ValueError: If numbers of ids and vectors differ, or a query has no right candidate.
 
     Chapter: pretraining/contrastive.
+
+    Examples:
+        >>> ranks(torch.eye(3), torch.eye(3)).tolist()
+        [1, 1, 1]
     """
     query_ids = torch.arange(len(queries), device=queries.device) if query_ids is None else query_ids
     candidate_ids = query_ids if candidate_ids is None else candidate_ids

@@ -62,6 +62,11 @@ def random_masking(
         ValueError: If the ratio is out of range.
 
     Chapter: pretraining/masked.
+
+    Examples:
+        >>> mask = random_masking(2, (4, 4), 0.75)
+        >>> mask.visible.shape, mask.masked.shape
+        (torch.Size([2, 4]), torch.Size([2, 12]))
     """
     count = math.prod(grid)
     kept = count - _count("ratio", ratio, count)
@@ -92,6 +97,10 @@ def tube_masking(
         ValueError: If the ratio is out of range.
 
     Chapter: pretraining/masked.
+
+    Examples:
+        >>> tube_masking(2, (4, 4, 4), 0.5).visible.shape
+        torch.Size([2, 32])
     """
     places = math.prod(grid[1:])
     one = random_masking(batch, grid[1:], ratio, generator=generator, device=device)
