@@ -44,7 +44,7 @@ def make_sample(parts: tuple[int | None, int | None, int | None], seed: int) -> 
     ),
     st.sampled_from([1, 4]),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_collate_then_split_gives_the_samples_back(
     parts: list[tuple[int | None, int | None, int | None]], multiple: int
 ) -> None:

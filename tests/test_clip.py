@@ -117,7 +117,7 @@ MS = st.integers(0, 2999)
 
 
 @given(MS, MS, MS, MS, st.sampled_from([(), (1, 2), (30, 31, 32, 50)]), st.sampled_from([25.0, 29.97, 8.0]))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_cut_of_a_cut_is_a_cut(a: int, b: int, c: int, d: int, dropped: tuple[int, ...], fps: float) -> None:
     clip = make_timed(fps, dropped=dropped)
     (a, b), (c, d) = sorted((a, b + 1)), sorted((c, d + 1))
@@ -202,7 +202,7 @@ def test_no_words_are_no_subtitles() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "bc", "三", ""]), MOMENTS, MOMENTS), max_size=6))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_subtitles_never_overlap_and_are_nearest(words: list) -> None:
     found, exact = subtitles_of([Word(*word) for word in words])
     mp4._check_subtitles(found)

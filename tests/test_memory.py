@@ -47,7 +47,7 @@ def test_what_is_used_counts_and_the_message_has_a_remedy(monkeypatch: pytest.Mo
 
 
 @given(st.lists(st.integers(0, 40), max_size=12), st.integers(0, 60))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_a_pile_is_its_parts_one_after_another(sizes: list[int], expected: int) -> None:
     rng = np.random.default_rng(0)
     pile = Pile(Budget("x"), "rows", "read fewer", (2, 3), np.int16, expected)

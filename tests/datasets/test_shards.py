@@ -244,7 +244,7 @@ def test_no_shards(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(where=st.integers(0, 10**9), bit=st.integers(0, 7), among=st.sampled_from(["all", "headers and notes"]))
 def test_any_damage_to_a_shard_is_noticed(out: Path, films: VideoFolder, where: int, bit: int, among: str) -> None:
     """A flipped bit gives an error that names the shard, or (in padding) the very same clips."""

@@ -8,7 +8,7 @@ from mmlearn.encoders import AudioEncoder
 
 
 @given(st.integers(1, 30), st.integers(0, 9))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_audio_padding_changes_nothing(length: int, padding: int) -> None:
     torch.manual_seed(0)
     encoder = AudioEncoder(num_mels=5, dim=8, width=4).eval()

@@ -8,7 +8,7 @@ from mmlearn.encoders import TextEncoder
 
 
 @given(st.integers(1, 12), st.integers(0, 9))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_text_padding_changes_nothing(length: int, padding: int) -> None:
     torch.manual_seed(0)
     encoder = TextEncoder(30, dim=8).eval()

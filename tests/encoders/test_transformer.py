@@ -44,7 +44,7 @@ def some(batch: int = 3, steps: int = 7, dim: int = 8) -> tuple[Tensor, Tensor]:
 
 
 @given(st.integers(1, 3), st.sampled_from([1, 2, 4]), st.sampled_from([1.0, 4.0]), st.booleans(), st.booleans())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_equals_torchs_encoder(depth: int, heads: int, ratio: float, masked: bool, causal: bool) -> None:
     ours = Transformer(8, depth, heads, ratio, causal=causal)
     layers = [copied(block) for block in ours.blocks]
@@ -73,7 +73,7 @@ def test_one_product_gives_what_two_give() -> None:
 
 
 @given(st.booleans(), st.booleans())
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 def test_weights_are_those_that_forward_uses(masked: bool, turned: bool) -> None:
     """Values that tell steps apart make the weights visible in the output."""
     attention, (x, mask) = Attention(8, 1), some(steps=8)
@@ -90,7 +90,7 @@ def test_weights_are_those_that_forward_uses(masked: bool, turned: bool) -> None
 
 
 @given(st.booleans(), st.integers(1, 4))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_padding_changes_nothing(rope: bool, padding: int) -> None:
     model, x = Transformer(8, 2, 2, rope=rope), torch.randn(2, 5, 8)
     padded = torch.cat([x, torch.full((2, padding, 8), torch.nan)], dim=1).requires_grad_()
@@ -124,7 +124,7 @@ def test_rope_equals_complex_numbers() -> None:
 
 
 @given(st.floats(-50, 50))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_rope_sees_distances_only(shift: float) -> None:
     model = Transformer(8, 2, 2, rope=True).double()
     x, positions = torch.randn(2, 6, 8, dtype=torch.float64), torch.tensor([0.0, 1, 2, 5, 5.5, 9])

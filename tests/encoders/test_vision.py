@@ -47,7 +47,7 @@ def test_contract(name: str) -> None:
 
 
 @given(st.integers(1, 20), st.integers(0, 9))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_audio_padding_changes_nothing(length: int, padding: int) -> None:
     encoder = encoders()["audio"][0]
     mel = torch.randn(1, 6, length)
@@ -60,7 +60,7 @@ def test_audio_padding_changes_nothing(length: int, padding: int) -> None:
 
 
 @given(st.integers(1, 6), st.integers(0, 5), st.booleans())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_text_padding_changes_nothing(length: int, padding: int, rope: bool) -> None:
     encoder = encoders()["rope" if rope else "text"][0]
     ids = torch.randint(1, 9, (1, length))
@@ -70,7 +70,7 @@ def test_text_padding_changes_nothing(length: int, padding: int, rope: bool) -> 
 
 
 @given(st.integers(1, 3), st.integers(0, 2))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_video_padding_changes_nothing(tubelets: int, padding: int) -> None:
     encoder = encoders()["video"][0]
     video = torch.rand(1, 3, 2 * tubelets, 8, 8)

@@ -88,7 +88,7 @@ def test_sample_n_stays_sample_n(tmp_path: Path, samples: int, rate: int) -> Non
     assert lag(audio, back.audio) == 0
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     frames=st.integers(1, 12),
     height=st.integers(2, 70),

@@ -27,7 +27,7 @@ def copied(ours: Attention, context_dim: int) -> nn.MultiheadAttention:
 
 
 @given(st.sampled_from([1, 2, 4]), st.sampled_from([8, 6]), st.integers(1, 5), st.integers(1, 7), st.booleans())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_equals_torchs_attention(heads: int, context_dim: int, asking: int, asked: int, masked: bool) -> None:
     ours = Attention(8, heads, context_dim)
     x, context = torch.randn(3, asking, 8), torch.randn(3, asked, context_dim)

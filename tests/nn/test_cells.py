@@ -12,7 +12,7 @@ THEIRS = {"rnn": (nn.RNN, nn.RNNCell), "lstm": (nn.LSTM, nn.LSTMCell), "gru": (n
 
 
 @given(st.sampled_from(sorted(THEIRS)), st.integers(1, 4), st.integers(1, 5), st.integers(1, 6))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_steps_equal_torchs_network(kind: str, in_dim: int, dim: int, steps: int) -> None:
     network = THEIRS[kind][0](in_dim, dim, batch_first=True).double()
     cell = Cell(kind, in_dim, dim).double()

@@ -14,7 +14,7 @@ SHAPES = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 4)), min_size=1, m
 
 
 @given(SHAPES, st.integers(1, 3))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_patches_put_together_again_are_the_picture(sides: list[tuple[int, int]], channels: int) -> None:
     grid, patch = zip(*sides, strict=True)
     x = torch.randn(2, channels, *(n * p for n, p in sides))
@@ -24,7 +24,7 @@ def test_patches_put_together_again_are_the_picture(sides: list[tuple[int, int]]
 
 
 @given(SHAPES, st.integers(1, 3))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_equals_a_convolution_with_kernel_equal_to_stride(sides: list[tuple[int, int]], channels: int) -> None:
     patch = [p for _, p in sides]
     shape = [n * p for n, p in sides]

@@ -15,7 +15,7 @@ from mmlearn.nn import RecurrentEncoder
     st.booleans(),
     st.lists(st.integers(0, 6), min_size=1, max_size=4),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_equals_torchs_network_for_each_length(cell: str, depth: int, both: bool, lengths: list[int]) -> None:
     encoder = RecurrentEncoder(num_tokens=9, dim=8, cell=cell, depth=depth, bidirectional=both)
     theirs = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}[cell](
@@ -36,7 +36,7 @@ def test_equals_torchs_network_for_each_length(cell: str, depth: int, both: bool
 
 
 @given(st.integers(1, 9), st.integers(0, 4))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_padding_of_sound_changes_nothing(length: int, padding: int) -> None:
     encoder = RecurrentEncoder(num_features=5, dim=8)
     mel = torch.randn(1, 5, length)

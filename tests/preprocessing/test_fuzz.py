@@ -484,7 +484,7 @@ def test_damaged_files_are_read_or_refused(name: str, worker: Worker, tmp_path: 
         expected = "refused" if (name, reader) == ("gif", "check_audio") else "read"
         assert worker.ask(reader, path, False, limit=120) == expected
 
-    @settings(max_examples=CASES or kind.cases, derandomize=not CASES, database=None, deadline=None,
+    @settings(max_examples=CASES or kind.cases, derandomize=not CASES, database=None,
               phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck))  # fmt: skip
     @given(damages(name, worker.folder), st.sampled_from(kind.readers), st.booleans())
     def check(change: Callable[[bytes], bytes], reader: str, as_bytes: bool) -> None:

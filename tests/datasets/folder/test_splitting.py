@@ -18,7 +18,7 @@ from mmlearn.media import write_mp4
 from tests.datasets.folder.test_parts import table
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=8).map(lambda data: data.hex()), st.integers(0, 3))
 def test_each_content_is_in_one_split(sha256: str, seed: int) -> None:
     assert sum(splitting.is_in(sha256, split, seed) for split in splitting.SHARES) == 1

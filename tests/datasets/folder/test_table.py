@@ -75,7 +75,7 @@ def test_bad_tables(tmp_path: Path, text: str, encoding: str, message: str) -> N
 CELL = st.text(st.characters(codec="utf-8", exclude_characters="\0")).map(str.strip)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(CELL, CELL, st.none() | st.integers(-(10**17), 10**17)), min_size=1, max_size=6))
 def test_what_a_table_says_comes_back(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple]) -> None:
     path = tmp_path_factory.getbasetemp() / "any.csv"

@@ -65,7 +65,7 @@ def test_the_centre_moves_the_picture(glyph: Glyph) -> None:
     np.testing.assert_array_equal(np.roll(here, (-16, 8), (0, 1)), there)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.floats(0, 1), st.floats(0.6, 1.4), st.integers(8, 96))
 def test_any_fraction_any_width_any_size(glyph: Glyph, written: float, width: float, size: int) -> None:
     ink = draw_glyph(glyph, size, written=written, width=width)

@@ -53,7 +53,7 @@ def without_padding(tokens: Tensor) -> tuple[int, ...]:
 @given(
     st.integers(0, 10_000), st.integers(1, 3), st.integers(3, 4), st.integers(1, 3), st.sampled_from([0.0, 0.6, 1.0])
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_wide_beam_is_exhaustive_search(
     seed: int, samples: int, vocabulary: int, longest: int, penalty: float
 ) -> None:
@@ -73,7 +73,7 @@ def test_a_wide_beam_is_exhaustive_search(
 
 
 @given(st.integers(0, 10_000), st.integers(1, 4), st.integers(3, 7), st.integers(1, 8), st.floats(0, 2))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_width_1_is_greedy(seed: int, samples: int, vocabulary: int, longest: int, penalty: float) -> None:
     toy = Toy(seed, samples, vocabulary)
     tokens, total = greedy_search(toy.step, toy.first, start=START, end=END, max_length=longest)
@@ -85,7 +85,7 @@ def test_width_1_is_greedy(seed: int, samples: int, vocabulary: int, longest: in
 
 
 @given(st.integers(0, 10_000), st.integers(1, 3), st.integers(1, 6))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_greedy_takes_the_best_token_each_time(seed: int, samples: int, longest: int) -> None:
     toy = Toy(seed, samples, 5)
     tokens, total = greedy_search(toy.step, toy.first, start=START, end=END, max_length=longest)
@@ -99,7 +99,7 @@ def test_greedy_takes_the_best_token_each_time(seed: int, samples: int, longest:
 
 
 @given(st.integers(0, 10_000), st.integers(2, 4), st.integers(1, 4))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_samples_do_not_meet(seed: int, samples: int, width: int) -> None:
     toy = Toy(seed, samples, 6)
     tokens, scores = beam_search(toy.step, toy.first, start=START, end=END, max_length=6, width=width)

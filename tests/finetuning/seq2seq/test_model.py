@@ -153,7 +153,7 @@ def test_generate_does_not_look_at_the_target_and_a_beam_is_no_worse() -> None:
 
 
 @given(st.integers(0, 1000))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_exact_match_under_teacher_forcing_is_that_of_greedy_search(seed: int) -> None:
     net, given, task = trained(), batch(size=8, seed=seed), Seq2Seq(V)
     guesses, _ = net.generate(given, max_length=7)
@@ -251,7 +251,7 @@ def test_teacher_forcing() -> None:
 
 
 @given(st.integers(1, 3), st.integers(2, 5), st.floats(0, 0.5))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_loss_is_the_mean_over_real_tokens(size: int, length: int, label_smoothing: float) -> None:
     given = batch(size=size, longest=length)
     logits = torch.randn(size, V, length + 1, dtype=torch.float64)
@@ -307,7 +307,7 @@ def levenshtein(a: tuple[str, ...], b: tuple[str, ...]) -> int:
 
 
 @given(st.lists(st.tuples(st.text("ab ", max_size=6), st.text("ab ", min_size=1, max_size=6)), min_size=1, max_size=3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_chapters_metrics_mean_what_it_says(pairs: list[tuple[str, str]]) -> None:
     guesses, truths = [a for a, _ in pairs], [b for _, b in pairs]
     edits = [levenshtein(tuple(a), tuple(b)) for a, b in pairs]
@@ -324,7 +324,7 @@ def ngrams(text: str, n: int) -> list[str]:
 
 
 @given(st.text("ab", min_size=4, max_size=7), st.lists(st.text("ab", min_size=4, max_size=7), min_size=1, max_size=3))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_bleu_and_chrf_by_hand(guess: str, references: list[str]) -> None:
     bleu, f = 1.0, []
     for n in range(1, 5):  # characters as words

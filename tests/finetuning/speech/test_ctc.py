@@ -31,7 +31,7 @@ def every_path(log_probs: torch.Tensor, blank: int = 0) -> dict[tuple[int, ...],
     return found
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 5), st.integers(2, 4), st.integers(0, 1000), st.data())
 def test_likelihood_and_alignment_are_sum_and_maximum_over_every_path(steps, size, seed, data):
     blank = data.draw(st.integers(0, size - 1))

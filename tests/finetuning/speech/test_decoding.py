@@ -45,7 +45,7 @@ def test_greedy_takes_the_best_token_of_each_step():
     assert ctc_greedy(log_probs, blank=3) == [[1, 0, 2], [0]]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 5), st.integers(2, 3), st.integers(0, 1000), st.data())
 def test_a_wide_beam_is_exhaustive_search(steps, size, seed, data):
     blank = data.draw(st.integers(0, size - 1))
@@ -59,7 +59,7 @@ def test_a_wide_beam_is_exhaustive_search(steps, size, seed, data):
     assert {labelling for labelling, value in found if value > -math.inf} == set(expected)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 1000), st.booleans())
 def test_with_a_lexicon_it_is_exhaustive_search_among_what_is_allowed(seed, repeat):
     words = [(1,), (1, 2), (2, 1), (2, 2, 1)]
@@ -119,7 +119,7 @@ def test_lexicon_reads_words_and_places():
     assert grammar.is_complete(state) and grammar.tokens(state) == set()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.integers(3, 7),
     st.integers(0, 1000),

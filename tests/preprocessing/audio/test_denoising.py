@@ -90,7 +90,7 @@ def test_gate_lets_through_or_turns_down() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(audio=arrays(np.float32, st.integers(1, 2500), elements=st.floats(-1, 1, width=32)), known=st.booleans())
 def test_any_sound(method, audio: np.ndarray, known: bool) -> None:
     found = method(audio, RATE, audio[::-1].copy() if known else None)

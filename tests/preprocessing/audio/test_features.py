@@ -65,7 +65,7 @@ def test_batches_steps_and_silence() -> None:
     assert torch.allclose(mel, torch.full_like(mel, np.log(1e-6)))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(samples=st.integers(1, 900))
 def test_any_length(samples: int) -> None:
     found = LogMel()(noise(samples))
@@ -116,7 +116,7 @@ def stretches(hidden: torch.Tensor) -> list[int]:
     return list(edges[1::2] - edges[::2])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     bands=st.integers(4, 20),
     lengths=st.lists(st.integers(0, 30), min_size=1, max_size=4),

@@ -53,7 +53,7 @@ def test_pauses_do_not_count() -> None:
     assert loudness(quiet, RATE) == pytest.approx(loudness(audio, RATE), abs=0.2)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(target=st.floats(-60, -12), gain=st.floats(-15, 20))
 def test_set_loudness(target: float, gain: float) -> None:
     audio = (speech_like(2.0) * 10 ** (gain / 20)).astype(np.float32)

@@ -131,7 +131,7 @@ def test_windows_are_parts_of_the_whole(tmp_path: Path, suffix: str) -> None:
             np.testing.assert_allclose(part, expected, atol=1e-5)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     start=st.floats(0, 1.9), length=st.floats(0.001, 2), rates=st.tuples(*[st.sampled_from([8000, 11_025, 16_000])] * 2)
 )
@@ -368,7 +368,7 @@ def intact(suffix: str) -> bytes:
         return write_sound(Path(folder) / f"x.{suffix}", noise(0.5, 48_000)[:, 0], 48_000, codec).read_bytes()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(data=st.data())
 def test_damaged_files_give_sound_or_a_clear_error(data: st.DataObject) -> None:
     content = bytearray(intact(data.draw(st.sampled_from([*ENCODERS, "wav"]))))

@@ -62,7 +62,7 @@ def test_resampling_keeps_out_what_the_new_rate_cannot_hold() -> None:
     assert level(high[::2]) > level(high) - 0.1  # every other sample: it comes back as another tone
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(audio=sounds, rates=st.tuples(*[st.sampled_from([8_000, 11_025, 16_000, 44_100])] * 2))
 def test_resampled_length(audio: np.ndarray, rates: tuple[int, int]) -> None:
     assert len(resample(audio, *rates)) == math.ceil(len(audio) * rates[1] / rates[0])
@@ -77,7 +77,7 @@ def test_level_and_snr_in_closed_form() -> None:
     assert snr(clean, clean) == math.inf and snr(np.zeros(4), np.ones(4)) == -math.inf
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     speech=sounds.filter(lambda x: np.abs(x).max() > 1e-3),
     noise=sounds,
@@ -104,7 +104,7 @@ def test_mix_repeats_cuts_and_begins_anywhere() -> None:
     assert mix(speech.astype(np.float32), noise, 3).dtype == np.float32
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(audio=sounds, rate=st.sampled_from([50, 1000, 8000]), top_db=st.floats(1, 80))
 def test_trim_never_cuts_above_the_threshold(audio: np.ndarray, rate: int, top_db: float) -> None:
     kept, (start, end) = trim(audio, rate, top_db)
@@ -127,7 +127,7 @@ def test_trim_agrees_with_librosa() -> None:
     assert abs(start * RATE - 5000) < 160 and abs(end * RATE - 13_000) < 160
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     audio=sounds,
     length=st.integers(1, 4000),
@@ -147,7 +147,7 @@ def test_pad_or_cut(audio: np.ndarray, length: int, keep: str, seed: int) -> Non
         assert np.count_nonzero(found) == np.count_nonzero(audio)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(audio=sounds, coefficient=st.floats(0, 0.99))
 def test_emphasis_and_back(audio: np.ndarray, coefficient: float) -> None:
     found = de_emphasis(pre_emphasis(audio.astype(np.float64), coefficient), coefficient)

@@ -66,7 +66,7 @@ TRANSFORMS = {"audio": mono, "text": encode}
     st.integers(0, 3),
     st.integers(1, 50),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_buckets_hold_every_index_once(lengths: list[int], size: int, shuffle: bool, seed: int, pool: int) -> None:
     sampler = BucketSampler(lengths, size, seed=seed, shuffle=shuffle)
     sampler.pool = pool

@@ -34,7 +34,7 @@ def test_colours_by_hand() -> None:
     assert bgr_to_rgb(red)[0, 0].tolist() == [0, 0, 200]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(frames=pictures)
 def test_normalise_and_back(frames: np.ndarray) -> None:
     channels = frames.shape[-1] if frames.ndim > 2 else 1

@@ -8,7 +8,7 @@ from mmlearn.preprocessing.image.cropping import random_boxes
 from tests.preprocessing.image.pictures import generator, sizes
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     size=sizes,
     low=st.floats(0.01, 1),

@@ -136,7 +136,7 @@ def test_opencv_itself() -> None:
     assert np.array_equal(bgr_to_rgb(NOISE[0]), cv2.cvtColor(NOISE[0], cv2.COLOR_BGRA2RGBA))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(frames=pictures, size=sizes, how=st.sampled_from(INTERPOLATIONS))
 def test_resize_keeps_type_range_and_channels(frames: np.ndarray, size: tuple[int, int], how: Any) -> None:
     new = resize(frames, size, interpolation=how)
@@ -149,7 +149,7 @@ def test_resize_keeps_type_range_and_channels(frames: np.ndarray, size: tuple[in
     assert np.array_equal(resize(frames, frames.shape[axis : axis + 2], interpolation=how), frames)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(frames=pictures, data=st.data())
 def test_geometry_of_any_picture(frames: np.ndarray, data: st.DataObject) -> None:
     assert np.array_equal(flip(flip(frames)), frames)

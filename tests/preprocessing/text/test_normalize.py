@@ -10,7 +10,7 @@ from mmlearn.preprocessing.text import normalize
 from tests.preprocessing.text.conftest import TEXTS
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(TEXTS, st.booleans())
 def test_normalising_twice_is_normalising_once(text: str, lower: bool) -> None:
     once = normalize(text, lower=lower)

@@ -76,7 +76,7 @@ def test_words_equal_jieba(segmenter: Segmenter, bare: jieba.Tokenizer) -> None:
         check_equal(segmenter, bare, text)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=TEXTS)
 def test_words_equal_jieba_on_any_text(segmenter: Segmenter, bare: jieba.Tokenizer, text: str) -> None:
     check_equal(segmenter, bare, text)
@@ -88,13 +88,13 @@ def test_tags_equal_jieba(segmenter: Segmenter, bare_tagger: jieba.posseg.POSTok
         assert segmenter.tags(text) == [(pair.word, pair.flag) for pair in bare_tagger.cut(text)]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(text=st.lists(WORDS, max_size=12).map("".join))
 def test_tags_equal_jieba_on_any_text(segmenter: Segmenter, bare_tagger: jieba.posseg.POSTokenizer, text: str) -> None:
     assert segmenter.tags(text) == [(pair.word, pair.flag) for pair in bare_tagger.cut(text)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(text=TEXTS, limit=st.integers(1, 9))
 def test_long_texts_are_cut_where_jieba_cuts(segmenter: Segmenter, text: str, limit: int) -> None:
     with pytest.MonkeyPatch.context() as patch:

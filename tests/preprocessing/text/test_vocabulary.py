@@ -15,7 +15,7 @@ from mmlearn.preprocessing.text import Segmenter, Vocabulary, characters, normal
 from tests.preprocessing.text.conftest import TEXTS
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(TEXTS)
 def test_tokens_joined_are_the_text(text: str) -> None:
     assert "".join(characters(text)) == text

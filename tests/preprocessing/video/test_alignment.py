@@ -44,7 +44,7 @@ def by_loop(values: np.ndarray, times: np.ndarray, starts: np.ndarray, ends: np.
 
 
 @given(st.lists(seconds, min_size=1, max_size=20).map(sorted), st.lists(st.tuples(seconds, seconds), max_size=8))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_align_is_the_mean_of_the_steps_in_each_interval(times: list[float], pairs: list[tuple[float, float]]) -> None:
     values = np.random.default_rng(0).standard_normal((len(times), 3))
     starts, ends = (np.array([pick(pair) for pair in pairs]) for pick in (min, max))
@@ -71,7 +71,7 @@ def test_a_bad_step_spoils_no_interval_but_its_own() -> None:
 
 
 @given(st.lists(seconds, min_size=1, max_size=12).map(sorted), st.lists(seconds, max_size=8))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_nearest_is_as_near_as_any(times: list[float], at: list[float]) -> None:
     distance = np.abs(np.array(at)[:, None] - np.array(times))  # (T, N)
     found = nearest(np.array(times), np.array(at))
@@ -115,7 +115,7 @@ def test_estimate_finds_a_known_offset() -> None:
 
 
 @given(st.floats(-0.15, 0.15))
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_a_shift_changes_the_estimate_by_itself(late: float) -> None:
     clip = flashes(MOMENTS, late=0.02)
     before = estimate_offset(clip)[0]
@@ -175,7 +175,7 @@ def test_estimate_says_what_is_wrong() -> None:
 
 
 @given(st.integers(-1200, 1200))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_delay_moves_sound_and_words_and_keeps_the_length(samples: int) -> None:
     sound = np.arange(1, 1001, dtype=np.float32)
     clip = Clip({"audio": sound}, {"audio": 1000.0}, [Word("a", 0.1, 0.4), Word("b", 0.5, 0.9)])

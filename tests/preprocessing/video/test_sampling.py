@@ -296,7 +296,7 @@ def test_colours_and_order(tmp_path: Path) -> None:
     assert np.allclose(shown, [0.3, 0.0, 0.2, 0.1, 0.1])
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(height=st.integers(2, 41), width=st.integers(2, 41), frames=st.integers(1, 5))
 def test_any_size_comes_back(tmp_path_factory: pytest.TempPathFactory, height: int, width: int, frames: int) -> None:
     path = tmp_path_factory.mktemp("sizes") / "x.mp4"

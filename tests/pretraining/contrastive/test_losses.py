@@ -33,7 +33,7 @@ def brute(a: Tensor, b: Tensor, scale: float, pairs: Tensor, present: Tensor) ->
 
 
 @given(st.integers(1, 7), st.floats(0.1, 30), st.sampled_from(["none", "ids", "matrix"]), st.booleans(), st.booleans())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_equals_brute_force(size: int, scale: float, kind: str, gaps: bool, block: bool) -> None:
     a, b = unit(size, 4), unit(size, 4)
     present = torch.rand(size) < 0.6 if gaps else torch.ones(size, dtype=torch.bool)
@@ -105,7 +105,7 @@ def test_gradients(reduction: str, block_size: int | None) -> None:
 
 
 @given(st.integers(2, 8), st.sampled_from([None, 3]), st.booleans())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_what_is_absent_changes_nothing(size: int, block_size: int | None, repeated: bool) -> None:
     present = torch.rand(size) < 0.6
     a, b = unit(size, 4), unit(size, 4)
@@ -134,7 +134,7 @@ def test_what_is_absent_changes_nothing(size: int, block_size: int | None, repea
 
 
 @given(st.integers(1, 6), st.booleans(), st.sampled_from(["none", "ids", "matrix"]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_sigmoid_loss_equals_its_formula(size: int, gaps: bool, kind: str) -> None:
     a, b = unit(size, 4), unit(size, 4)
     present = torch.rand(size) < 0.6 if gaps else torch.ones(size, dtype=torch.bool)

@@ -73,7 +73,7 @@ def test_frechet_distance_is_too_high_with_few_samples() -> None:
     assert found[0] > 3 * found[1] > 9 * found[2] > 0  # about as 1 / n
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000), st.integers(2, 6), st.integers(5, 30))
 def test_turning_and_moving_both_sets_changes_nothing(seed: int, dim: int, count: int) -> None:
     dice = torch.Generator().manual_seed(seed)

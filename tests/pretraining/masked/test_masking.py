@@ -28,7 +28,7 @@ MASKINGS: dict[str, Callable] = {"random": random_masking, "tube": tube_masking,
 
 
 @given(st.sampled_from(sorted(MASKINGS)), st.integers(1, 4), st.tuples(*[st.integers(1, 5)] * 3), RATIOS, RATIOS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_kept_and_hidden_are_a_permutation_of_exact_sizes(
     name: str, size: int, grid: tuple[int, int, int], ratio: float, other: float
 ) -> None:
