@@ -35,6 +35,8 @@ class Transformer(nn.Module):
         checkpoint: Whether to keep only the input of each block for the backward pass, and to run the block again there
             (Chen et al. 2016): less memory, a third more work.
         causal: Whether step n sees only steps up to n.
+        final_norm: Whether it ends with a normalization.
+        options: What else a `Block` takes: mlp_dim, act_layer, norm_layer, eps, attention_dropout, post_norm.
 
     Raises:
         ValueError: If `dim` is no multiple of `num_heads`.
@@ -53,18 +55,23 @@ class Transformer(nn.Module):
         rope: bool = False,
         checkpoint: bool = False,
         causal: bool = False,
+        final_norm: bool = True,
+        **options: Any,
     ) -> None:
         super().__init__()
         rates = [drop_path * number / max(depth - 1, 1) for number in range(depth)]
-        self.blocks: Any = nn.ModuleList(Block(dim, num_heads, mlp_ratio, dropout, drop_path=rate) for rate in rates)
-        self.norm = nn.LayerNorm(dim)
+        self.blocks: Any = nn.ModuleList(
+            Block(dim, num_heads, mlp_ratio, dropout, drop_path=rate, **options) for rate in rates
+        )
+        norm_layer = options.get("norm_layer", nn.LayerNorm)
+        self.norm = norm_layer(dim, eps=options.get("eps", 1e-5)) if final_norm else nn.Identity()
         self.head_dim = dim // num_heads
         self.rope = rope
         self.checkpoint = checkpoint
         self.causal = causal
 
     def forward(self, x: Tensor, mask: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
-        """Return steps (B, N, D), normalised.
+        """Return steps (B, N, D), normalized.
 
         Args:
             x: Steps (B, N, D).

@@ -3,6 +3,8 @@
 Chapter: fusion/attention.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -136,7 +138,10 @@ class DropPath(nn.Module):
 
 
 class Block(nn.Module):
-    """A Transformer block, pre-norm: attention, then a two-layer perceptron, each added to its input.
+    """A Transformer block: attention, then a two-layer perceptron, each added to its input (Vaswani et al. 2017).
+
+    It is pre-norm: what goes into a branch is normalized (Xiong et al. 2020). With `post_norm` each sum is, as it was
+    first published, and as in BERT.
 
     Args:
         dim: Width D of a step.
@@ -145,6 +150,12 @@ class Block(nn.Module):
         dropout: Share of attention weights and of each branch's output dropped in training.
         context_dim: Width of the steps that are asked, where those are others than the ones that ask.
         drop_path: Share of samples that skip a branch in training, see `DropPath`.
+        mlp_dim: Width of the perceptron's hidden layer, instead of `mlp_ratio`.
+        act_layer: Activation of the perceptron.
+        norm_layer: Normalization, called as `norm_layer(dim, eps=eps)`.
+        eps: What normalization adds to the variance.
+        attention_dropout: Share of attention weights dropped, where it is not `dropout`.
+        post_norm: Whether sums are normalized, and not inputs.
 
     Chapter: fusion/attention.
     """
@@ -157,15 +168,25 @@ class Block(nn.Module):
         dropout: float = 0.0,
         context_dim: int | None = None,
         drop_path: float = 0.0,
+        *,
+        mlp_dim: int | None = None,
+        act_layer: Callable[[], nn.Module] = nn.GELU,
+        norm_layer: Callable[..., nn.Module] = nn.LayerNorm,
+        eps: float = 1e-5,
+        attention_dropout: float | None = None,
+        post_norm: bool = False,
     ) -> None:
         super().__init__()
-        self.norm_attention = nn.LayerNorm(dim)
-        self.norm_context = nn.LayerNorm(context_dim) if context_dim else None
-        self.attention = Attention(dim, num_heads, context_dim, dropout)
-        self.norm_mlp = nn.LayerNorm(dim)
-        hidden = int(mlp_ratio * dim)
-        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
+        self.norm_attention = norm_layer(dim, eps=eps)
+        self.norm_context = norm_layer(context_dim, eps=eps) if context_dim else None
+        self.attention = Attention(
+            dim, num_heads, context_dim, dropout if attention_dropout is None else attention_dropout
+        )
+        self.norm_mlp = norm_layer(dim, eps=eps)
+        hidden = int(mlp_ratio * dim) if mlp_dim is None else mlp_dim
+        self.mlp = nn.Sequential(nn.Linear(dim, hidden), act_layer(), nn.Linear(hidden, dim))
         self.dropout = nn.Dropout(dropout)
+        self.post_norm = post_norm
         self.drop_path = DropPath(drop_path)
 
     def forward(
@@ -178,6 +199,9 @@ class Block(nn.Module):
     ) -> Tensor:
         """Return steps (B, N, D); arguments as in `Attention.forward`."""
         x = x + self._drop(self.attention(*self._inputs(x, context), mask, rope, causal))
+        if self.post_norm:
+            x = self.norm_attention(x)
+            return self.norm_mlp(x + self._drop(self.mlp(x)))
         return x + self._drop(self.mlp(self.norm_mlp(x)))
 
     def weights(
@@ -194,7 +218,7 @@ class Block(nn.Module):
     def _inputs(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor | None]:
         if context is not None and self.norm_context is not None:
             context = self.norm_context(context)
-        return self.norm_attention(x), context
+        return x if self.post_norm else self.norm_attention(x), context
 
     def _drop(self, branch: Tensor) -> Tensor:
         return self.drop_path(self.dropout(branch))

@@ -1,5 +1,7 @@
 """The Transformer against torch's own layers, RoPE against complex numbers; masks, drop path, compilers."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,8 +17,9 @@ def copied(block: Block, dropout: float = 0.0) -> nn.TransformerEncoderLayer:
     """torch's encoder layer with our weights."""
     dim, hidden = block.attention.out.in_features, block.mlp[0].out_features
     layer = nn.TransformerEncoderLayer(
-        dim, block.attention.num_heads, hidden, dropout, activation="gelu", batch_first=True, norm_first=True
-    )
+        dim, block.attention.num_heads, hidden, dropout, activation=block.mlp[1], layer_norm_eps=block.norm_mlp.eps,
+        batch_first=True, norm_first=not block.post_norm,
+    )  # fmt: skip
     attention = {
         "in_proj_weight": torch.cat([block.attention.query.weight, block.attention.key_value.weight]),
         "in_proj_bias": torch.cat([block.attention.query.bias, block.attention.key_value.bias]),
@@ -43,10 +46,17 @@ def some(batch: int = 3, steps: int = 7, dim: int = 8) -> tuple[Tensor, Tensor]:
     return torch.randn(batch, steps, dim), torch.arange(steps) < lengths[:, None]
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"post_norm": True}, {"mlp_dim": 5, "act_layer": nn.ReLU, "eps": 0.1}, {"post_norm": True, "eps": 0.1}],
+    ids=["pre-norm", "post-norm", "of its own", "post-norm of its own"],
+)
 @given(st.integers(1, 3), st.sampled_from([1, 2, 4]), st.sampled_from([1.0, 4.0]), st.booleans(), st.booleans())
 @settings(max_examples=25)
-def test_equals_torchs_encoder(depth: int, heads: int, ratio: float, masked: bool, causal: bool) -> None:
-    ours = Transformer(8, depth, heads, ratio, causal=causal)
+def test_equals_torchs_encoder(
+    options: dict[str, Any], depth: int, heads: int, ratio: float, masked: bool, causal: bool
+) -> None:
+    ours = Transformer(8, depth, heads, ratio, causal=causal, **options)
     layers = [copied(block) for block in ours.blocks]
     nn.init.normal_(ours.norm.weight)
     x, mask = some()
@@ -59,6 +69,15 @@ def test_equals_torchs_encoder(depth: int, heads: int, ratio: float, masked: boo
     if masked:
         result, expected = result[mask], expected[mask]
     assert torch.allclose(result, expected, atol=1e-4)
+
+
+def test_other_layers_are_built_in() -> None:
+    ours = Transformer(8, 2, 2, norm_layer=nn.RMSNorm, eps=0.01, attention_dropout=0.5, final_norm=False)
+    kinds = [type(module) for module in ours.modules()]
+    assert kinds.count(nn.RMSNorm) == 4 and nn.LayerNorm not in kinds and isinstance(ours.norm, nn.Identity)
+    assert {module.eps for module in ours.modules() if isinstance(module, nn.RMSNorm)} == {0.01}
+    assert {block.attention.dropout for block in ours.blocks} == {0.5} and ours.blocks[0].dropout.p == 0.0
+    assert Transformer(8, 1, 2, mlp_dim=5).blocks[0].mlp[0].out_features == 5
 
 
 def test_one_product_gives_what_two_give() -> None:

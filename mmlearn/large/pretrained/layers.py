@@ -10,30 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mmlearn.encoders.transformer import Transformer
-from mmlearn.nn.attention import Block
 
 Config = Mapping[str, Any]
-
-
-class PostNormBlock(Block):
-    """A Transformer block as it was first published (Vaswani et al. 2017), and as BERT's: each sum is normalised.
-
-    Its parameters are those of `Block`.
-
-    Chapter: pretraining/contrastive.
-    """
-
-    def forward(
-        self,
-        x: Tensor,
-        context: Tensor | None = None,
-        mask: Tensor | None = None,
-        rope: Tensor | None = None,
-        causal: bool = False,
-    ) -> Tensor:
-        """Return steps (B, N, D); arguments as in `Attention.forward`."""
-        x = self.norm_attention(x + self.dropout(self.attention(x, context, mask, rope, causal)))
-        return self.norm_mlp(x + self.dropout(self.mlp(x)))
 
 
 class QuickGELU(nn.Module):
@@ -85,7 +63,7 @@ def build_transformer(config: Config, norm: bool = True, post_norm: bool = False
     Args:
         config: Settings of one Transformer.
         norm: Whether it ends with a normalisation.
-        post_norm: Whether its blocks are `PostNormBlock`, of which the last one ends with a normalisation itself.
+        post_norm: Whether its blocks normalize sums; the last one then ends with a normalization itself.
         causal: Whether a step sees only those before it.
 
     Raises:
@@ -99,21 +77,19 @@ def build_transformer(config: Config, norm: bool = True, post_norm: bool = False
         raise ValueError(f"hidden_act is {name!r}; expected one of {sorted(activations)}")
     if not (config.get("qkv_bias", True) and config.get("qv_bias", True)):
         raise ValueError("qkv_bias or qv_bias is False; expected True, as in the published checkpoints")
-    dim, heads = config["hidden_size"], config["num_attention_heads"]
-    ratio = (config["intermediate_size"] + 0.5) / dim  # half a neuron more, which rounding down takes away
-    dropout = config.get("hidden_dropout_prob", 0.0)
-    model: Any = Transformer(dim, config["num_hidden_layers"], heads, ratio, dropout, causal=causal)
-    if post_norm:
-        model.blocks = nn.ModuleList(PostNormBlock(dim, heads, ratio, dropout) for _ in model.blocks)
-    if post_norm or not norm:
-        model.norm = nn.Identity()
-    for block in model.blocks:
-        block.mlp[1] = activations[name]()
-        block.attention.dropout = config.get("attention_probs_dropout_prob", config.get("attention_dropout", 0.0))
-    for module in model.modules():
-        if isinstance(module, nn.LayerNorm):
-            module.eps = config["layer_norm_eps"]
-    return model
+    return Transformer(
+        config["hidden_size"],
+        config["num_hidden_layers"],
+        config["num_attention_heads"],
+        dropout=config.get("hidden_dropout_prob", 0.0),
+        causal=causal,
+        final_norm=norm and not post_norm,
+        mlp_dim=config["intermediate_size"],
+        act_layer=activations[name],
+        eps=config["layer_norm_eps"],
+        attention_dropout=config.get("attention_probs_dropout_prob", config.get("attention_dropout", 0.0)),
+        post_norm=post_norm,
+    )
 
 
 def sine_table(count: int, dim: int) -> Tensor:
